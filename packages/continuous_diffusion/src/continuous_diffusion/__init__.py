@@ -1,0 +1,1 @@
+"""Gaussian diffusion over latents or pixels: DDPM and LDM, samplers and guidance."""

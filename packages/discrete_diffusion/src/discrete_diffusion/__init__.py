@@ -1,0 +1,1 @@
+"""Mask-and-replace diffusion over tokens: VQ-Diffusion and Improved VQ-Diffusion."""
