@@ -1,1 +1,30 @@
-"""The context-prediction loss of ConPreDiff for any denoiser: predict the distribution of every point's neighbours."""
+"""The context-prediction loss of ConPreDiff for any denoiser: predict the distribution of every point's neighbours.
+
+Three nouns: a *neighbourhood* says who stands around each unit of a grid, a *decoder* generates neighbours from the
+features of one unit, and a *distance* between the generated and the real ones is the loss, weighed over time by a
+*weight*.
+"""
+
+from .bound import AggregationBound as AggregationBound
+from .bound import aggregate as aggregate
+from .bound import arrivals as arrivals
+from .bound import bound as bound
+from .bound import ordered_loss as ordered_loss
+from .decoder import DirectDecoder as DirectDecoder
+from .decoder import DistributionDecoder as DistributionDecoder
+from .decoder import Gaussian as Gaussian
+from .decoder import LogScale as LogScale
+from .loss import ContextLoss as ContextLoss
+from .loss import ContextPrediction as ContextPrediction
+from .loss import DirectContextPrediction as DirectContextPrediction
+from .neighbourhood import Border as Border
+from .neighbourhood import Neighbourhood as Neighbourhood
+from .neighbourhood import NeighbourPositions as NeighbourPositions
+from .neighbourhood import Neighbours as Neighbours
+from .transport import linear_assignment as linear_assignment
+from .transport import wasserstein as wasserstein
+from .transport import wasserstein_rms as wasserstein_rms
+from .weight import Constant as Constant
+from .weight import Linear as Linear
+from .weight import Signal as Signal
+from .weight import Weight as Weight
