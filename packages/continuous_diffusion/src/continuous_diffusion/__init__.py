@@ -1,1 +1,30 @@
-"""Gaussian diffusion over latents or pixels: DDPM and LDM, samplers and guidance."""
+"""Gaussian diffusion over latents or pixels, in three nouns.
+
+* A **schedule** says how much of the clean image is left at each step; the forward process follows from it.
+* A **denoiser** answers `denoiser(x_t, t, condition)` with a prediction, in the coordinate of a target.
+* A **sampler** walks from noise to image by asking a denoiser; an **objective** trains one.
+"""
+
+from continuous_diffusion.checkpoints import from_compvis as from_compvis
+from continuous_diffusion.denoiser import ConditionalDenoiser as ConditionalDenoiser
+from continuous_diffusion.denoiser import Denoiser as Denoiser
+from continuous_diffusion.denoiser import Prediction as Prediction
+from continuous_diffusion.forward_process import ForwardProcess as ForwardProcess
+from continuous_diffusion.forward_process import Gaussian as Gaussian
+from continuous_diffusion.guidance import Guided as Guided
+from continuous_diffusion.objective import Denoising as Denoising
+from continuous_diffusion.objective import Objective as Objective
+from continuous_diffusion.objective import absolute as absolute
+from continuous_diffusion.objective import squared as squared
+from continuous_diffusion.sampler import State as State
+from continuous_diffusion.sampler import evenly as evenly
+from continuous_diffusion.sampler import quadratic as quadratic
+from continuous_diffusion.sampler import sample as sample
+from continuous_diffusion.sampler import strided as strided
+from continuous_diffusion.sampler import trajectory as trajectory
+from continuous_diffusion.schedule import Schedule as Schedule
+from continuous_diffusion.target import Clean as Clean
+from continuous_diffusion.target import Epsilon as Epsilon
+from continuous_diffusion.target import Target as Target
+from continuous_diffusion.target import Velocity as Velocity
+from continuous_diffusion.unet import UNet as UNet

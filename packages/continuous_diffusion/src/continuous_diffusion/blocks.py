@@ -1,0 +1,121 @@
+"""The parts of a U-Net that do not attend: time, residual blocks, changes of resolution."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from continuous_diffusion._types import Features, Times
+
+
+class TimeEmbedding(nn.Module):
+    r"""$\mathrm{MLP}(\cos(t' f), \sin(t' f))$ with $t' = t - 1$ and $f_i = 10000^{-2i/d}$, after its activation.
+
+    The published networks count steps from 0; here they count from 1, hence $t'$.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.hidden = nn.Linear(channels, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, t: Times) -> Tensor:
+        """Steps (b,) to vectors (b, width)."""
+        half = self.channels // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half
+        angles = (t - 1)[:, None].float() * torch.exp(-math.log(10000) * exponents)
+        waves = torch.cat([angles.cos(), angles.sin()], -1).to(self.hidden.weight.dtype)
+        return F.silu(self.out(F.silu(self.hidden(waves))))
+
+
+class ResidualBlock(nn.Module):
+    """Normalise, activate, convolve, twice, with the time in between, added to the input.
+
+    `resample`, when given, is applied to both branches. With `scale_shift` the time scales and shifts the second
+    normalisation; without, it is added before it. The last convolution starts at 0.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        time_width: int,
+        *,
+        groups: int,
+        scale_shift: bool = False,
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = nn.Identity() if resample is None else resample
+        self.norm_in = nn.GroupNorm(groups, width_in)
+        self.conv_in = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.time = nn.Linear(time_width, 2 * width_out if scale_shift else width_out)
+        self.norm_out = nn.GroupNorm(groups, width_out)
+        self.conv_out = zeroed_convolution(width_out, width_out)
+        self.skip = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
+
+    def forward(self, x: Features, time: Tensor) -> Tensor:
+        """Features (b, d, h, w) and time vectors (b, time_width) to features (b, width_out, h', w')."""
+        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
+        shift = self.time(time)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = shift.chunk(2, 1)
+            h = self.norm_out(h) * (1 + scale) + shift
+        else:
+            h = self.norm_out(h + shift)
+        h = self.conv_out(F.silu(h))
+        return self.skip(self.resample(x)) + h
+
+
+def zeroed_convolution(width_in: int, width_out: int) -> nn.Conv2d:
+    """A 3 x 3 convolution whose parameters are all 0."""
+    convolution = nn.Conv2d(width_in, width_out, 3, padding=1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+class Halve(nn.Module):
+    """Half the resolution, by the mean of each 2 x 2 square."""
+
+    def forward(self, x: Features) -> Tensor:
+        """Features (b, d, h, w) to (b, d, h / 2, w / 2)."""
+        return F.avg_pool2d(x, 2)
+
+
+class Double(nn.Module):
+    """Twice the resolution, by repetition."""
+
+    def forward(self, x: Features) -> Tensor:
+        """Features (b, d, h, w) to (b, d, 2 h, 2 w)."""
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Downsample(nn.Module):
+    """Half the resolution, by a convolution of stride 2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
+
+    def forward(self, x: Features) -> Tensor:
+        """Features (b, d, h, w) to (b, d, h / 2, w / 2)."""
+        halved: Tensor = self.conv(x)
+        return halved
+
+
+class Upsample(nn.Module):
+    """Twice the resolution, by repetition and a convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.repeat = Double()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Features) -> Tensor:
+        """Features (b, d, h, w) to (b, d, 2 h, 2 w)."""
+        doubled: Tensor = self.conv(self.repeat(x))
+        return doubled

@@ -1,0 +1,108 @@
+r"""The training objective: noise a clean image, ask the denoiser for its target, measure the distance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from continuous_diffusion._types import Condition, Features, Images, PerExample, Times
+from continuous_diffusion.denoiser import Denoiser, null_condition
+from continuous_diffusion.forward_process import ForwardProcess
+from continuous_diffusion.noise import gaussian
+from continuous_diffusion.target import Epsilon, Target
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """What one evaluation of the objective gives.
+
+    `loss` per example; the steps `t`; the `estimate` of the clean image; the denoiser's `features`; and the named
+    `terms` that the loss is made of, per example.
+    """
+
+    loss: PerExample
+    t: Times
+    estimate: Images
+    features: Features
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+def squared(value: Images, target: Images) -> Images:
+    """The squared difference, unit by unit."""
+    return (value - target) ** 2
+
+
+def absolute(value: Images, target: Images) -> Images:
+    """The absolute difference, unit by unit: what LDM uses for churches, inpainting, layout and semantic maps."""
+    return (value - target).abs()
+
+
+class Objective(nn.Module):
+    r"""$E_{x_0, \epsilon, t}\, d(f_\theta(x_t, t, c), y)$, with $y$ the target and $t$ uniform on 1..T.
+
+    `distance` is taken unit by unit and averaged over channels and positions. Whole rows of the condition are
+    replaced by the denoiser's null condition with probability `condition_dropout`.
+
+    Source: DDPM Eq. 14, Algorithm 1, LDM latent objective
+    Unstated: the rate of condition dropout; 0.1, as in the paper on classifier-free guidance.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        process: ForwardProcess,
+        *,
+        target: Target = Epsilon(),  # noqa: B008
+        distance: Callable[[Tensor, Tensor], Tensor] = squared,
+        condition_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= condition_dropout <= 1:
+            raise ValueError(f"condition_dropout: {condition_dropout} is not a probability")
+        self.denoiser = denoiser
+        self.process = process
+        self.target = target
+        self.distance = distance
+        self.condition_dropout = condition_dropout
+
+    def forward(
+        self,
+        clean: Images,
+        condition: Condition | None = None,
+        *,
+        t: Times | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Denoising:
+        """The loss of each clean image, (b, c, h, w), at a random step or at the steps `t` in 1..T, (b,).
+
+        Draws, in this order: steps, noise, dropped conditions.
+        """
+        if t is None:
+            t = self._uniform_steps(clean, generator)
+        noise = gaussian(clean.shape, device=clean.device, dtype=clean.dtype, generator=generator)
+        if condition is not None and self.condition_dropout > 0:
+            condition = self._with_dropped_rows(condition, generator)
+        signal = self.process.signal(t)
+        x_t = self.process.sample(clean, t, noise)
+        prediction = self.denoiser(x_t, t, condition)
+        value = prediction.value.to(clean.dtype)
+        loss = self.distance(value, self.target.of(clean, noise, signal)).mean((1, 2, 3))
+        return Denoising(
+            loss=loss,
+            t=t,
+            estimate=self.target.estimate(x_t, value, signal),
+            features=prediction.features,
+            terms={"denoising": loss},
+        )
+
+    def _uniform_steps(self, clean: Images, generator: torch.Generator | None) -> Times:
+        device = clean.device if generator is None else generator.device
+        steps = torch.randint(1, self.process.T + 1, (len(clean),), device=device, generator=generator)
+        return steps.to(clean.device)
+
+    def _with_dropped_rows(self, condition: Condition, generator: torch.Generator | None) -> Condition:
+        device = condition.device if generator is None else generator.device
+        draws = torch.rand(len(condition), device=device, generator=generator).to(condition.device)
+        dropped = (draws < self.condition_dropout)[:, None, None]
+        return torch.where(dropped, null_condition(self.denoiser, condition), condition)
