@@ -1,1 +1,33 @@
-"""VQ- and KL-regularised autoencoders: images to tokens or latents and back (VQGAN, the first stage of LDM)."""
+"""Images to tokens or latents and back, in three nouns.
+
+* an autoencoder (`VQAutoencoder`, `KLAutoencoder`): `encode(images) -> Tokens | Latents`, `decode(...) -> images`
+* a bottleneck (`VectorQuantizer`, `DiagonalGaussian`): what stands between the two networks, and what it costs
+* an objective (`FirstStageObjective`): distance, bottleneck and adversary (`PatchGAN`), one loss per example
+"""
+
+from .autoencoder import KLAutoencoder as KLAutoencoder
+from .autoencoder import Latents as Latents
+from .autoencoder import Reconstruction as Reconstruction
+from .autoencoder import Tokens as Tokens
+from .autoencoder import VQAutoencoder as VQAutoencoder
+from .checkpoints import discriminator_from_taming as discriminator_from_taming
+from .checkpoints import from_compvis as from_compvis
+from .checkpoints import from_taming as from_taming
+from .discriminator import PatchGAN as PatchGAN
+from .networks import Decoder as Decoder
+from .networks import Encoder as Encoder
+from .networks import Layout as Layout
+from .objective import Autoencoding as Autoencoding
+from .objective import FirstStageObjective as FirstStageObjective
+from .objective import absolute_error as absolute_error
+from .objective import adaptive_weight as adaptive_weight
+from .objective import gradient_difference as gradient_difference
+from .objective import hinge_loss as hinge_loss
+from .objective import mean_over_elements as mean_over_elements
+from .objective import sum_over_elements as sum_over_elements
+from .posterior import DiagonalGaussian as DiagonalGaussian
+from .quantizer import Quantised as Quantised
+from .quantizer import VectorQuantizer as VectorQuantizer
+from .quantizer import nearest_code as nearest_code
+from .quantizer import perplexity as perplexity
+from .quantizer import usage as usage

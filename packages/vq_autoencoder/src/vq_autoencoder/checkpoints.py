@@ -1,0 +1,145 @@
+"""Readers of the official VQGAN and LDM first-stage files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import KLAutoencoder, VQAutoencoder
+from .discriminator import PatchGAN
+
+FIRST_STAGE = "first_stage_model."
+LOSS = "loss."
+_IGNORED_NETWORK_OPTIONS = {"double_z", "dropout"}
+_FIXED_NETWORK_OPTIONS = {"resamp_with_conv": True, "use_linear_attn": False, "tanh_out": False, "give_pre_end": False}
+_RENAMED = {"quantize.embedding.weight": "quantizer.codebook"}
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder | KLAutoencoder:
+    """Autoencoder from a CompVis latent-diffusion file: VQ where `config` has `n_embed`, KL otherwise.
+
+    `state_dict` is that of a first stage or of a whole LatentDiffusion, of which the keys under `first_stage_model.`
+    are read, and `scale_factor` where the first stage is a KLAutoencoder. `config` holds the official constructor
+    arguments (`params` of the YAML file): `ddconfig`, `embed_dim`, and `n_embed`. Training losses under `loss.` are
+    left (see `discriminator_from_taming`).
+
+    Raises:
+        ValueError: the file belongs to another architecture; keys and shapes are named.
+    """
+    if "n_embed" in config:
+        return from_taming(state_dict, config)
+    _check_double_z(config, expected=True)
+    autoencoder = KLAutoencoder(
+        latent_channels=config["embed_dim"], bottleneck_channels=config["ddconfig"]["z_channels"], **_layout(config)
+    )
+    weights = _first_stage(state_dict)
+    weights.setdefault("latent_shift", autoencoder.latent_shift)
+    scale = state_dict.get("scale_factor", torch.ones(()))
+    weights.setdefault("latent_scale", scale.to(autoencoder.latent_scale).expand_as(autoencoder.latent_scale))
+    return _load(autoencoder, weights)
+
+
+def from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder:
+    """VQAutoencoder from a CompVis taming-transformers `VQModel` file.
+
+    `config` holds the official constructor arguments: `ddconfig`, `n_embed`, `embed_dim`, and where given `beta` and
+    `legacy`, which decide the weights of the two codebook terms (official default: legacy).
+
+    Raises:
+        ValueError: the file belongs to another architecture (a Gumbel quantiser, re-mapped codes); keys and shapes
+            are named.
+    """
+    _check_double_z(config, expected=False)
+    if config.get("remap") is not None:
+        raise ValueError(f"re-mapped codes (remap={config['remap']!r}) are not supported")
+    beta = float(config.get("beta", 0.25))
+    codebook_weight, commitment_weight = (beta, 1.0) if config.get("legacy", True) else (1.0, beta)
+    autoencoder = VQAutoencoder(
+        codes=config["n_embed"],
+        code_width=config["embed_dim"],
+        bottleneck_channels=config["ddconfig"]["z_channels"],
+        codebook_weight=codebook_weight,
+        commitment_weight=commitment_weight,
+        **_layout(config),
+    )
+    return _load(autoencoder, {_RENAMED.get(key, key): value for key, value in _first_stage(state_dict).items()})
+
+
+def discriminator_from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> PatchGAN:
+    """PatchGAN from the keys `loss.discriminator.` or `discriminator.` of an official file.
+
+    `config` holds the arguments of the official loss (`lossconfig.params`): `disc_num_layers`, `disc_ndf`,
+    `disc_in_channels`.
+
+    Raises:
+        ValueError: the discriminator has activation normalisation, or the file belongs to another architecture.
+    """
+    if config.get("use_actnorm", False):
+        raise ValueError("use_actnorm=True is not supported; the released discriminators have batch normalisation")
+    adversary = PatchGAN(
+        image_channels=config.get("disc_in_channels", 3),
+        channels=config.get("disc_ndf", 64),
+        layers=config.get("disc_num_layers", 3),
+    )
+    parts = {key.removeprefix(LOSS): value for key, value in state_dict.items()}
+    prefix = "discriminator."
+    return _load(adversary, {key.removeprefix(prefix): value for key, value in parts.items() if key.startswith(prefix)})
+
+
+def _layout(config: Mapping[str, Any]) -> dict[str, Any]:
+    options = dict(config["ddconfig"])
+    layout = {
+        "image_channels": options.pop("in_channels"),
+        "channels": options.pop("ch"),
+        "multipliers": tuple(options.pop("ch_mult")),
+        "residual_blocks": options.pop("num_res_blocks"),
+        "attention_resolutions": tuple(options.pop("attn_resolutions")),
+        "resolution": options.pop("resolution"),
+    }
+    if (images_out := options.pop("out_ch")) != layout["image_channels"]:
+        raise ValueError(
+            f"ddconfig: out_ch {images_out} differs from in_channels {layout['image_channels']}, which is not supported"
+        )
+    if (kind := options.pop("attn_type", "vanilla")) == "none":
+        layout |= {"attention_resolutions": (), "mid_attention": False}
+    elif kind != "vanilla":
+        raise ValueError(f"ddconfig: attn_type {kind!r} is not supported; 'vanilla' and 'none' are")
+    for name in _IGNORED_NETWORK_OPTIONS | {"z_channels"}:
+        options.pop(name, None)
+    if unknown := {name: value for name, value in options.items() if _FIXED_NETWORK_OPTIONS.get(name) != value}:
+        raise ValueError(f"ddconfig: {unknown} not supported")
+    sides = [layout["resolution"] // 2**level for level in range(len(layout["multipliers"]))]
+    layout["attention_resolutions"] = tuple(side for side in layout["attention_resolutions"] if side in sides)
+    return layout
+
+
+def _check_double_z(config: Mapping[str, Any], *, expected: bool) -> None:
+    if bool(config["ddconfig"].get("double_z", True)) != expected:
+        kind = "KL" if expected else "VQ"
+        raise ValueError(
+            f"ddconfig: double_z must be {expected} for a {kind}-regularised autoencoder, got {not expected}"
+        )
+
+
+def _first_stage(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    nested = {key.removeprefix(FIRST_STAGE): value for key, value in state_dict.items() if key.startswith(FIRST_STAGE)}
+    return {key: value for key, value in (nested or dict(state_dict)).items() if not key.startswith(LOSS)}
+
+
+def _load(module: Module, weights: Mapping[str, Tensor]) -> Module:
+    expected = module.state_dict()
+    missing = [f"missing {key} {tuple(expected[key].shape)}" for key in expected.keys() - weights.keys()]
+    unknown = [f"unknown {key} {tuple(weights[key].shape)}" for key in weights.keys() - expected.keys()]
+    misshapen = [
+        f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected.keys() & weights.keys()
+        if weights[key].shape != expected[key].shape
+    ]
+    if problems := sorted(missing) + sorted(unknown) + sorted(misshapen):
+        raise ValueError(f"the file does not hold a {type(module).__name__} of this config: " + "; ".join(problems))
+    module.load_state_dict(dict(weights))
+    return module

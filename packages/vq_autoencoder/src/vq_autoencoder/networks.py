@@ -1,0 +1,292 @@
+"""The convolutional encoder and decoder of VQGAN and LDM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ._types import Grid, Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What an encoder and its decoder agree on.
+
+    `channels * multipliers[i]` channels at level `i`; every level but the last halves the grid, so that the networks
+    together change the side of an image by `factor = patch * 2 ** (len(multipliers) - 1)`. The encoder has
+    `residual_blocks` blocks a level, the decoder one more. Attention follows each block of the levels whose grid, for
+    an image of side `resolution`, has its side in `attention_resolutions`; the networks themselves are convolutional
+    and take any size that `factor` divides. `mid_blocks` residual blocks stand at the bottom, with attention after
+    the first one where `mid_attention`.
+
+    `patch > 1` is for small machines: the first convolution strides by `patch` and the last one is followed by a
+    pixel shuffle, so nothing is computed at full resolution. `groups` is the largest number of groups in a group
+    normalisation.
+
+    Raises:
+        ValueError: a count is not positive, or an attention resolution is met at no level.
+
+    Deviation: the papers' networks have patch 1 and 32 groups, which are the defaults; other values are ours.
+    """
+
+    image_channels: int = 3
+    channels: int = 128
+    multipliers: Sequence[int] = (1, 2, 4)
+    residual_blocks: int = 2
+    attention_resolutions: Sequence[int] = ()
+    resolution: int = 256
+    mid_blocks: int = 2
+    mid_attention: bool = True
+    patch: int = 1
+    groups: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("image_channels", "channels", "residual_blocks", "patch", "groups"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers must be positive and at least one, got {tuple(self.multipliers)}")
+        if self.mid_blocks < 0:
+            raise ValueError(f"mid_blocks must be at least 0, got {self.mid_blocks}")
+        sides = [self.side(level) for level in range(self.levels)]
+        if unmet := [side for side in self.attention_resolutions if side not in sides]:
+            raise ValueError(f"attention_resolutions {unmet} are met at no level; the levels have sides {sides}")
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.multipliers)
+
+    @property
+    def factor(self) -> int:
+        """Side of an image over the side of its latent grid."""
+        return int(self.patch * 2 ** (self.levels - 1))
+
+    def side(self, level: int) -> int:
+        """Side of the grid at `level` for an image of side `resolution`."""
+        return int(self.resolution // (self.patch * 2**level))
+
+    def width(self, level: int) -> int:
+        """Channels at `level`."""
+        return self.channels * self.multipliers[level]
+
+    def attends(self, level: int) -> bool:
+        """Whether attention follows the residual blocks of `level`."""
+        return self.side(level) in self.attention_resolutions
+
+    def check(self, images: Tensor) -> None:
+        """Refuse images that the networks cannot take.
+
+        Raises:
+            ValueError: wrong rank or channels, or a side that `factor` does not divide; the message names sides it does.
+        """
+        if images.ndim != 4 or images.shape[1] != self.image_channels:
+            raise ValueError(f"images must have shape (b, {self.image_channels}, H, W), got {tuple(images.shape)}")
+        for name, side in zip(("height", "width"), images.shape[2:], strict=True):
+            if side % self.factor or side == 0:
+                below = side // self.factor * self.factor
+                choices = " or ".join(str(s) for s in (below, below + self.factor) if s)
+                raise ValueError(
+                    f"images: {name} {side} is not a multiple of the factor {self.factor}; resize to {choices}"
+                )
+
+
+def attention(
+    q: Float[Tensor, "b n e"], k: Float[Tensor, "b n e"], v: Float[Tensor, "b n e"]
+) -> Float[Tensor, "b n e"]:
+    """Softmax attention, `softmax(q k^T / sqrt(e)) v`.
+
+    Written out on a CPU in bfloat16, where the backward pass of the fused kernel is slow.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        weights = torch.softmax(q @ k.transpose(1, 2) * q.shape[-1] ** -0.5, dim=-1)
+        return weights @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def _normalisation(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(g for g in range(1, min(groups, channels) + 1) if channels % g == 0), channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, each after group normalisation and SiLU, added to a (projected) copy of the input."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, groups: int = 32) -> None:
+        super().__init__()
+        self.norm1 = _normalisation(channels_in, groups)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = _normalisation(channels_out, groups)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        if channels_in != channels_out:
+            self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Grid) -> Float[Tensor, "b e h w"]:
+        h = self.conv1(F.silu(self.norm1(x)))
+        residual: Tensor = self.conv2(F.silu(self.norm2(h)))
+        if hasattr(self, "nin_shortcut"):
+            x = self.nin_shortcut(x)
+        return x + residual
+
+
+class AttentionBlock(nn.Module):
+    """One head of self-attention over all positions, added to its input."""
+
+    def __init__(self, channels: int, *, groups: int = 32) -> None:
+        super().__init__()
+        self.norm = _normalisation(channels, groups)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Grid) -> Grid:
+        normed = self.norm(x)
+        q, k, v = (project(normed).flatten(2).transpose(1, 2) for project in (self.q, self.k, self.v))
+        attended = attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        projected: Tensor = self.proj_out(attended)
+        return x + projected
+
+
+class Downsample(nn.Module):
+    """Halve the grid: a convolution of stride 2, padded on the right and below only, as in the released code."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Grid) -> Float[Tensor, "b d h2 w2"]:
+        halved: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return halved
+
+
+class Upsample(nn.Module):
+    """Double the grid: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Grid) -> Float[Tensor, "b d h2 w2"]:
+        doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return doubled
+
+
+class _Level(nn.Module):
+    """Residual blocks at one resolution, attention after each or none, then a change of resolution or none."""
+
+    def __init__(self, channels_in: int, channels_out: int, blocks: int, *, attends: bool, groups: int) -> None:
+        super().__init__()
+        widths = [channels_in] + [channels_out] * blocks
+        self.block = nn.ModuleList(ResidualBlock(a, b, groups=groups) for a, b in zip(widths, widths[1:], strict=False))
+        self.attn = nn.ModuleList(AttentionBlock(channels_out, groups=groups) for _ in range(blocks if attends else 0))
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
+
+    def forward(self, x: Grid) -> Float[Tensor, "b e h2 w2"]:
+        for index, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[index](x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        if self.upsample is not None:
+            x = self.upsample(x)
+        return x
+
+
+class _Middle(nn.Module):
+    """Residual blocks at the lowest resolution, attention after the first."""
+
+    def __init__(self, channels: int, layout: Layout) -> None:
+        super().__init__()
+        self.order: list[str] = []
+        for index in range(1, layout.mid_blocks + 1):
+            self._append(f"block_{index}", ResidualBlock(channels, channels, groups=layout.groups))
+            if index == 1 and layout.mid_attention:
+                self._append("attn_1", AttentionBlock(channels, groups=layout.groups))
+
+    def _append(self, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self.order.append(name)
+
+    def forward(self, x: Grid) -> Grid:
+        for name in self.order:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Images (b, c, H, W) to features (b, channels_out, H / factor, W / factor).
+
+    Sub-modules carry the names of the released code, so that official weights load key by key.
+
+    Source: VQGAN quantisation
+    """
+
+    def __init__(self, layout: Layout, channels_out: int) -> None:
+        super().__init__()
+        self.layout = layout
+        margin = (layout.patch + 1) // 2
+        self.conv_in = nn.Conv2d(
+            layout.image_channels, layout.channels, layout.patch + 2 * margin, stride=layout.patch, padding=margin
+        )
+        self.down = nn.ModuleList()
+        width = layout.channels
+        for index in range(layout.levels):
+            level = _Level(
+                width, layout.width(index), layout.residual_blocks, attends=layout.attends(index), groups=layout.groups
+            )
+            width = layout.width(index)
+            if index + 1 < layout.levels:
+                level.downsample = Downsample(width)
+            self.down.append(level)
+        self.mid = _Middle(width, layout)
+        self.norm_out = _normalisation(width, layout.groups)
+        self.conv_out = nn.Conv2d(width, channels_out, 3, padding=1)
+
+    def forward(self, images: Images) -> Float[Tensor, "b e h w"]:
+        self.layout.check(images)
+        h = self.conv_in(images)
+        for level in self.down:
+            h = level(h)
+        features: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        return features
+
+
+class Decoder(nn.Module):
+    """Features (b, channels_in, h, w) to images (b, c, h * factor, w * factor); the range is not clipped.
+
+    Source: VQGAN quantisation
+    """
+
+    def __init__(self, layout: Layout, channels_in: int) -> None:
+        super().__init__()
+        self.layout = layout
+        width = layout.width(layout.levels - 1)
+        self.conv_in = nn.Conv2d(channels_in, width, 3, padding=1)
+        self.mid = _Middle(width, layout)
+        levels = []
+        for index in reversed(range(layout.levels)):
+            level = _Level(
+                width,
+                layout.width(index),
+                layout.residual_blocks + 1,
+                attends=layout.attends(index),
+                groups=layout.groups,
+            )
+            width = layout.width(index)
+            if index > 0:
+                level.upsample = Upsample(width)
+            levels.append(level)
+        self.up = nn.ModuleList(reversed(levels))
+        self.norm_out = _normalisation(width, layout.groups)
+        self.conv_out = nn.Conv2d(width, layout.image_channels * layout.patch**2, 3, padding=1)
+
+    def forward(self, features: Grid) -> Images:
+        h = self.mid(self.conv_in(features))
+        for level in reversed(self.up):
+            h = level(h)
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return F.pixel_shuffle(h, self.layout.patch)
