@@ -1,1 +1,22 @@
-"""Mask-and-replace diffusion over tokens: VQ-Diffusion and Improved VQ-Diffusion."""
+"""Mask-and-replace diffusion over tokens: VQ-Diffusion and Improved VQ-Diffusion.
+
+Three nouns: a *schedule* says how likely a token is kept, masked or replaced by time t; a *denoiser* predicts the clean
+tokens from the noised ones; a *sampler* goes from noise to tokens with it. The formulas between them are the forward
+process and its posterior, the objective, and guidance.
+"""
+
+from discrete_diffusion.checkpoints import from_vq_diffusion as from_vq_diffusion
+from discrete_diffusion.denoiser import Denoiser as Denoiser
+from discrete_diffusion.denoiser import Prediction as Prediction
+from discrete_diffusion.denoiser import TokenTransformer as TokenTransformer
+from discrete_diffusion.forward_process import ForwardProcess as ForwardProcess
+from discrete_diffusion.guidance import Guided as Guided
+from discrete_diffusion.objective import Denoising as Denoising
+from discrete_diffusion.objective import Objective as Objective
+from discrete_diffusion.sampler import State as State
+from discrete_diffusion.sampler import sample as sample
+from discrete_diffusion.sampler import trajectory as trajectory
+from discrete_diffusion.sampler import truncate as truncate
+from discrete_diffusion.schedule import Schedule as Schedule
+from discrete_diffusion.time_sampling import ImportanceTimes as ImportanceTimes
+from discrete_diffusion.time_sampling import UniformTimes as UniformTimes

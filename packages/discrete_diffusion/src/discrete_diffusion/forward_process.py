@@ -1,0 +1,171 @@
+"""The mask-and-replace process: its marginals, its exact posteriors, and their divergence."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from discrete_diffusion._types import Generators, LogCodes, LogStates, PerToken, Times, Tokens
+from discrete_diffusion.drawing import uniform
+from discrete_diffusion.reversal import Affine, Reversal
+from discrete_diffusion.schedule import Schedule
+
+LOG_ZERO = -70.0
+"""The logarithm of impossible states, that of the released code: finite, so that gradients are."""
+
+_FLOOR = math.exp(LOG_ZERO)
+
+
+class ForwardProcess(nn.Module):
+    """The process `q(x_t | x_0)` over tokens with states 0 .. K - 1 and the mask, K.
+
+    Tokens are int64 (b, n), times int64 (b,) in 1..T. It has no parameters and leaves nothing in the `state_dict`;
+    `.to(device)` moves it, and the schedule stays float64 whatever dtype the module is cast to.
+
+    Args:
+        schedule: cumulative probabilities.
+    """
+
+    _anchor: Tensor
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self.register_buffer("_anchor", torch.empty(0, device=schedule.keep.device), persistent=False)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule, on the device of this module."""
+        if self._schedule.keep.device != self._anchor.device:
+            self._schedule = self._schedule.to(self._anchor.device)
+        return self._schedule
+
+    @property
+    def T(self) -> int:
+        """Number of steps."""
+        return self._schedule.T
+
+    @property
+    def codes(self) -> int:
+        """Number of codes, K; also the index of the mask."""
+        return self._schedule.codes
+
+    def prior(self, shape: tuple[int, int], *, generator: Generators = None) -> Tokens:
+        """Draw `x_T`, tokens (b, n): the mask with probability `gbar_T`, any other code with `1 - gbar_T` together.
+
+        Source: VQ-Diffusion reverse process
+        Deviation: a mass `abar_T > 0` (9e-6 in the released schedule) goes to the codes, so that the law sums to 1.
+        """
+        u = uniform(shape, device=self._anchor.device, generator=generator)
+        mask = self.schedule.mask[-1]
+        code = ((u - mask) / (1 - mask).clamp_min(_FLOOR) * self.codes).long().clamp(0, self.codes - 1)
+        return torch.where(u < mask, self.codes, code)
+
+    def sample(self, x_0: Tokens, t: Times, *, generator: Generators = None) -> Tokens:
+        """Draw `x_t` given `x_0`, from one uniform number a token. `t` may be 0.
+
+        Source: VQ-Diffusion cumulative transition
+        """
+        u = uniform(tuple(x_0.shape), device=x_0.device, generator=generator)
+        mask, replace = self.schedule.mask[t, None], self.schedule.replace[t, None]
+        code = ((u - mask) / replace.clamp_min(_FLOOR)).clamp(0, self.codes - 1).long()
+        noised = torch.where(u < mask + self.codes * replace, code, x_0)
+        return torch.where(u < mask, self.codes, noised)
+
+    def log_marginal(self, x_0: Tokens, t: Times) -> LogStates:
+        """`log q(x_t | x_0)` over the k + 1 states, (b, n, k + 1) in float64, impossible states at -70.
+
+        Source: VQ-Diffusion cumulative transition
+        """
+        keep, replace, mask = (
+            p[t, None, None] for p in (self.schedule.keep, self.schedule.replace, self.schedule.mask)
+        )
+        codes = replace.expand(*x_0.shape, self.codes).scatter_add(-1, x_0[..., None], keep.expand(*x_0.shape, 1))
+        return _log(torch.cat([codes, mask.expand(*x_0.shape, 1)], -1))
+
+    def log_posterior(self, log_x0: LogCodes, x_t: Tokens, t: Times, s: Times | None = None) -> LogStates:
+        r"""`log sum_j q(x_s | x_t, x_0 = j) p(x_0 = j | x_t)`, exact for any s < t, in O(K) per token.
+
+        Args:
+            log_x0: log-probabilities of the clean token, normalised over its last axis, (b, n, k).
+            x_t: noised tokens (b, n).
+            t: their times (b,).
+            s: times (b,) to go back to, 0 <= s < t; t - 1 unless given.
+
+        Returns:
+            Log-probabilities (b, n, k + 1) in the dtype of `log_x0`, impossible states at -70.
+
+        Source: VQ-Diffusion posterior, reverse process, stride inference
+        """
+        self._check(log_x0, x_t)
+        weights = self._affine(_at(log_x0, x_t, self.codes), x_t, t, s)
+        codes = torch.addcmul(weights.offset[..., None], weights.slope[..., None], log_x0.exp())
+        states = torch.nn.functional.pad(codes, (0, 1))
+        return _log(states.scatter(-1, x_t[..., None], weights.stay[..., None]))
+
+    def log_true_posterior(self, x_0: Tokens, x_t: Tokens, t: Times, s: Times | None = None) -> LogStates:
+        """`log q(x_s | x_t, x_0)`, (b, n, k + 1) in float64, for any s < t (t - 1 unless given).
+
+        Source: VQ-Diffusion posterior, stride inference
+        """
+        weights = self._affine(_certain(x_0, x_t, torch.float64), x_t, t, s)
+        codes = (
+            weights.offset[..., None].repeat(1, 1, self.codes).scatter_add(-1, x_0[..., None], weights.slope[..., None])
+        )
+        states = torch.nn.functional.pad(codes, (0, 1))
+        return _log(states.scatter(-1, x_t[..., None], weights.stay[..., None]))
+
+    def divergence(self, log_x0: LogCodes, x_0: Tokens, x_t: Tokens, t: Times, s: Times | None = None) -> PerToken:
+        r"""`KL( q(x_s | x_t, x_0) || p(x_s | x_t) )` per token, in nats; at s = 0 it is `-log p(x_0 | x_t)`.
+
+        Both distributions are affine in one-hot `x_0` and in `p(x_0)`, so one pass over the codes is all it takes:
+        with P, Q the two, `sum_j Q_j log P_j` needs `sum_j log P_j` and the entries at `x_0` and `x_t` alone.
+
+        Source: VQ-Diffusion variational bound
+        """
+        self._check(log_x0, x_t)
+        prediction = self._affine(_at(log_x0, x_t, self.codes), x_t, t, s)
+        truth = self._affine(_certain(x_0, x_t, log_x0.dtype), x_t, t, s)
+        log_p = torch.addcmul(prediction.offset[..., None] + _FLOOR, prediction.slope[..., None], log_x0.exp()).log()
+        plain = (x_t < self.codes).to(log_p.dtype)
+        moved = (x_t != x_0).to(log_p.dtype)
+        log_p_elsewhere = log_p.sum(-1) - plain * _gather(log_p, x_t.clamp_max(self.codes - 1))
+        peak = truth.slope + truth.offset
+        elsewhere = (self.codes - plain) * _xlogx(truth.offset) - truth.offset * log_p_elsewhere
+        at_x0 = _xlogx(peak) - _xlogx(truth.offset) - truth.slope * _gather(log_p, x_0)
+        at_xt = _xlogx(truth.stay) - truth.stay * (prediction.stay + _FLOOR).log()
+        return elsewhere + moved * at_x0 + at_xt
+
+    def _affine(self, same_and_other: tuple[Tensor, Tensor], x_t: Tokens, t: Times, s: Times | None) -> Affine:
+        same, other = same_and_other
+        weights = Reversal.of(self.schedule, t, t - 1 if s is None else s, dtype=same.dtype)
+        return weights.at(x_t, same, other, mask=self.codes)
+
+    def _check(self, log_x0: Tensor, x_t: Tensor) -> None:
+        if log_x0.shape != (*x_t.shape, self.codes):
+            raise ValueError(f"log_x0: expected (b, n, k) = {(*x_t.shape, self.codes)}, got {tuple(log_x0.shape)}")
+        if log_x0.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"log_x0 must be float32 or float64, got {log_x0.dtype}; take .float() before log_softmax")
+
+
+def _at(log_x0: LogCodes, x_t: Tokens, codes: int) -> tuple[Tensor, Tensor]:
+    """`p(x_0 = x_t)` and its complement, per token; masks have neither, so what they get does not matter."""
+    log_same = _gather(log_x0, x_t.clamp_max(codes - 1))
+    return log_same.exp(), -torch.expm1(log_same.clamp_max(0))
+
+
+def _certain(x_0: Tokens, x_t: Tokens, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    same = x_0 == x_t
+    return same.to(dtype), (~same).to(dtype)
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(-1, index[..., None]).squeeze(-1)
+
+
+def _log(p: Tensor) -> Tensor:
+    return p.clamp_min(_FLOOR).log()
+
+
+def _xlogx(p: Tensor) -> Tensor:
+    return torch.xlogy(p, p)
