@@ -1,4 +1,4 @@
-"""Shapes. `b` batch, `c` channels, `d` feature width, `p` neighbours, `q` samples, `grid` the spatial axes (one, two or three)."""
+"""Shapes. `b` batch, `c` channels, `d` feature width, `p` neighbours, `q` samples, `grid` the spatial axes."""
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ._types import Counts, Grid, Ordered, PerExample
-from .neighbourhood import NeighbourPositions, Neighbourhood
+from .neighbourhood import Neighbourhood, NeighbourPositions
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def aggregate(point: Grid, neighbours: Ordered, neighbourhood: Neighbourhood) ->
     `Neighbourhood.offsets`; entries for neighbours that do not exist are ignored.
 
     Source: ConPreDiff aggregation bound
-    Deviation: the paper's formula averages, read literally, what a unit predicts of its neighbours; that bounds nothing
-    (error 22 for a
-        loss of 0 in the tested example), the average of what arrives does.
+    Deviation: averages what arrives at a unit, not, as the formula reads, what it sends, which bounds nothing.
     """
     grid = point.shape[2:]
     found = _on(neighbourhood.neighbours(*grid), point.device)
@@ -68,9 +66,7 @@ def bound(point: Grid, neighbours: Ordered, target: Grid, neighbourhood: Neighbo
     """Error of the aggregated prediction, the loss that bounds it, and the constant between them.
 
     Source: ConPreDiff aggregation bound
-    Deviation: the constant is 1/(p + 1) only where every unit receives p + 1 predictions (a torus); in general 1 /
-    min_i m_i, which is
-        1/4 for the corners of stride 1 with valid borders, where the paper says 1/9.
+    Deviation: the constant is 1 / min_i m_i, 1/4 for stride 1 with valid borders, where the paper has 1/(p + 1) = 1/9.
     """
     error = (aggregate(point, neighbours, neighbourhood) - target).square().flatten(1).sum(1)
     fewest = int(arrivals(neighbourhood, *target.shape[2:]).min())

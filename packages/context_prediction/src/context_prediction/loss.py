@@ -42,8 +42,8 @@ class ContextPrediction(nn.Module):
 
     Source: ConPreDiff neighbourhood distribution loss, removal at inference
     Deviation: mean over units and channels where the equation sums over units: 1/(n c), not 1.
-    Unstated: the number of draws (5, NWR-GAE's default), the target at time t (the clean one), the gradient into the
-    target (none).
+    Unstated: the number of draws; 5, NWR-GAE's default.
+    Unstated: whether the target is noisy, and whether it receives gradients; it is clean and receives none.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class ContextPrediction(nn.Module):
         stride: int = 3,
         samples: int = 5,
         width: int | None = None,
+        latent: int | None = None,
         depth: int = 2,
         kernel_size: int = 1,
         dimensions: int = 2,
@@ -74,6 +75,7 @@ class ContextPrediction(nn.Module):
             features,
             target,
             width=width,
+            latent=latent,
             depth=depth,
             kernel_size=kernel_size,
             dimensions=dimensions,
@@ -93,7 +95,7 @@ class ContextPrediction(nn.Module):
 
 
 class DirectContextPrediction(nn.Module):
-    r"""Context head that predicts every neighbour in order, and its squared error: the loss before the distribution decoder.
+    r"""Context head that predicts every neighbour in order, and its squared error.
 
     $\mathcal L_i = \frac{1}{|N_i^s|} \sum_{u \in N_i^s} \lVert \Psi(i \to u) - x^u \rVert^2 / c$, over the neighbours
     that exist. Use, shapes and errors as in `ContextPrediction`.
@@ -153,7 +155,7 @@ def _check(features: Tensor, target: Tensor, finite: bool) -> None:
             )
         if values.numel() == 0:
             raise ValueError(f"{name} has shape {tuple(values.shape)}, which is empty; give at least one example")
-        if finite and not torch.isfinite(values).all():
+        if finite and not all(bound.isfinite() for bound in torch.aminmax(values.detach())):
             raise ValueError(
                 f"{name} {tuple(values.shape)} holds values that are not finite; look for what diverged before it"
             )

@@ -22,7 +22,7 @@ class Border(Enum):
 
 @dataclass(frozen=True)
 class NeighbourPositions:
-    """Every neighbour of every unit, as row-major positions on the grid; where `exists` is false there is none (position 0)."""
+    """Every neighbour of every unit, as row-major positions; where `exists` is false there is none (position 0)."""
 
     positions: Positions
     exists: Existing
@@ -30,7 +30,7 @@ class NeighbourPositions:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Every neighbour of every unit, by value, in the order of `Neighbourhood.offsets`; zero where `exists` is false."""
+    """Every neighbour of every unit, in the order of `Neighbourhood.offsets`; zero where `exists` is false."""
 
     values: Ordered
     exists: Existing
@@ -47,8 +47,7 @@ class Neighbourhood:
         ValueError: `stride` below 1; in use, a grid on which the border is not defined or a unit has no neighbour.
 
     Source: ConPreDiff neighbourhood definition
-    Unstated: what stands beyond the border; nothing does (`Border.VALID`), and each unit is weighed by its own
-    neighbours.
+    Unstated: what stands beyond the border; nothing (`Border.VALID`): each unit is weighed by its own neighbours.
     """
 
     stride: int = 3
@@ -175,8 +174,8 @@ class Neighbourhood:
         needed = {Border.VALID: 1, Border.REFLECT: self.stride + 1, Border.CIRCULAR: 2 * self.stride + 1}[self.border]
         if not grid or min(grid) < needed:
             raise ValueError(
-                f"grid {tuple(grid)} is too small: stride {self.stride} with Border.{self.border.name} needs at least {needed} units"
-                " along every axis; lower the stride or choose Border.VALID"
+                f"grid {tuple(grid)} is too small: stride {self.stride} with Border.{self.border.name} needs at least"
+                f" {needed} units along every axis; lower the stride or choose Border.VALID"
             )
         if math.prod(grid) == 1:
             raise ValueError(
@@ -200,7 +199,7 @@ class Neighbourhood:
 
 
 def _distinct(chance: Tensor, counts: Tensor) -> Tensor:
-    """Turn `q` random integers per unit into `q` different members of 0 .. count - 1, each ordered choice equally likely.
+    """Turn `q` random integers per unit into `q` different members of 0 .. count - 1, every choice equally likely.
 
     The j-th member is the `chance % (count - j)`-th of those not yet taken: step over the taken ones in rising order.
     """

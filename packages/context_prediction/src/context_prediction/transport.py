@@ -31,12 +31,12 @@ def linear_assignment(cost: Costs, *, chunk: int = CHUNK) -> Matching:
     if cost.ndim < 2 or cost.shape[-2] != q or q < 1:
         raise ValueError(f"cost has shape {tuple(cost.shape)}: its last two axes must be equal and at least 1")
     cost = cost.detach()
-    if not torch.isfinite(cost).all():
+    if cost.numel() and not all(bound.isfinite() for bound in torch.aminmax(cost)):
         raise ValueError(
-            f"cost {tuple(cost.shape)} holds values that are not finite; look for overflow or NaN in what it was made from"
+            f"cost {tuple(cost.shape)} holds values that are not finite; look for overflow or NaN in its origin"
         )
     solve = _enumerate if q <= LARGEST_ENUMERATED else _solve_each
-    parts = [solve(part) for part in cost.reshape(-1, q, q).split(chunk)]
+    parts = [solve(part) for part in torch.split(cost.reshape(-1, q, q), chunk)]
     return torch.cat(parts).reshape(cost.shape[:-1])
 
 
@@ -49,8 +49,7 @@ def wasserstein(a: LeftSet, b: RightSet, *, chunk: int = CHUNK) -> Distances:
     single precision.
 
     Source: ConPreDiff empirical Wasserstein distance
-    Deviation: divided by the number c of channels as well as by q, so that a weight keeps its meaning for any width:
-    1/(q c), not 1/q.
+    Deviation: divided by channels as well as by q, so that a weight keeps its meaning for any width: 1/(q c), not 1/q.
     """
     a, b = _at_least_single(a), _at_least_single(b)
     return (a - _matched(a, b, chunk)).square().mean((-2, -1))
@@ -66,19 +65,20 @@ def wasserstein_rms(a: LeftSet, b: RightSet, *, chunk: int = CHUNK) -> Distances
     """
     a, b = _at_least_single(a), _at_least_single(b)
     apart = a - _matched(a, b, chunk, power=1)
-    return torch.linalg.vector_norm(apart, dim=-1).mean(-1) / apart.shape[-1] ** 0.5
+    distances: Tensor = torch.linalg.vector_norm(apart, dim=-1).mean(-1) / apart.shape[-1] ** 0.5
+    return distances
 
 
 def _matched(a: Tensor, b: Tensor, chunk: int, power: int = 2) -> Tensor:
     """Reorder `b` so that its j-th vector is the partner of `a`'s, at the least sum of distances to the `power`."""
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(
-            f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: both must be sets (..., q, c) of equal size and width"
+            f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: give two sets (..., q, c) of equal shape"
         )
     rows, columns = a.detach().reshape(-1, *a.shape[-2:]), b.detach().reshape(-1, *b.shape[-2:])
     parts = [
         linear_assignment(torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** power, chunk=chunk)
-        for x, y in zip(rows.split(chunk), columns.split(chunk), strict=True)
+        for x, y in zip(torch.split(rows, chunk), torch.split(columns, chunk), strict=True)
     ]
     matching = torch.cat(parts).reshape(a.shape[:-1])
     return b.gather(-2, matching[..., None].expand_as(b))

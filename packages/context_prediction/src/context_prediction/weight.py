@@ -53,7 +53,7 @@ class Signal:
         _require_weight(self.value)
         if not (torch.isfinite(self.levels).all() and (self.levels >= 0).all()):
             raise ValueError(
-                f"levels {tuple(self.levels.shape)} holds negative or non-finite values; give signal levels, such as abar_t"
+                f"levels {tuple(self.levels.shape)} has negative or non-finite values; give signal levels, as abar_t"
             )
 
     def __call__(self, t: Times) -> PerExample:
