@@ -1,9 +1,9 @@
 """Interleaved timing and the report of it: every candidate sees the same machine, so the ratio is the result.
 
-    from timing import interleave, report
+from timing import interleave, report
 
-    times = interleave({"ours": ours, "peer": peer}, repeats=15)
-    report("posterior", "Posterior of the mask-and-replace process", times, baseline="peer", notes="float32, 1024 tokens")
+times = interleave({"ours": ours, "peer": peer}, repeats=15)
+report("posterior", "Posterior of mask and replace", times, baseline="peer", notes="float32, 1024 tokens")
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate: median and quartiles in milliseconds, and `ratio`, its median over the baseline's (below 1 is faster)."""
+    """One candidate: milliseconds, and `ratio`, its median over the baseline's (below 1 is faster)."""
 
     name: str
     median_ms: float
@@ -64,9 +64,7 @@ def interleave(
     return seconds
 
 
-def report(
-    name: str, title: str, times: Mapping[str, Sequence[float]], *, baseline: str, notes: str = ""
-) -> list[Row]:
+def report(name: str, title: str, times: Mapping[str, Sequence[float]], *, baseline: str, notes: str = "") -> list[Row]:
     """Prints the Markdown table of `times` (seconds) and writes `benchmarks/results/<name>.json`."""
     rows = summarise(times, baseline=baseline)
     print(f"### {title}\n")
