@@ -6,17 +6,14 @@
 """
 
 from .autoencoder import KLAutoencoder as KLAutoencoder
-from .autoencoder import Latents as Latents
-from .autoencoder import Reconstruction as Reconstruction
-from .autoencoder import Tokens as Tokens
 from .autoencoder import VQAutoencoder as VQAutoencoder
 from .checkpoints import discriminator_from_taming as discriminator_from_taming
 from .checkpoints import from_compvis as from_compvis
 from .checkpoints import from_taming as from_taming
 from .discriminator import PatchGAN as PatchGAN
+from .layout import Layout as Layout
 from .networks import Decoder as Decoder
 from .networks import Encoder as Encoder
-from .networks import Layout as Layout
 from .objective import Autoencoding as Autoencoding
 from .objective import FirstStageObjective as FirstStageObjective
 from .objective import absolute_error as absolute_error
@@ -31,3 +28,6 @@ from .quantizer import VectorQuantizer as VectorQuantizer
 from .quantizer import nearest_code as nearest_code
 from .quantizer import perplexity as perplexity
 from .quantizer import usage as usage
+from .results import Latents as Latents
+from .results import Reconstruction as Reconstruction
+from .results import Tokens as Tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -12,41 +11,12 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ._types import Codebook, Grid, Images, PerExample, TokenGrid
-from .networks import Decoder, Encoder, Layout
+from ._types import Codebook, Grid, Images, TokenGrid
+from .layout import Layout
+from .networks import Decoder, Encoder
 from .posterior import DiagonalGaussian
 from .quantizer import VectorQuantizer
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Indices of codes, the codes themselves, and the latents before quantisation."""
-
-    indices: TokenGrid
-    vectors: Grid
-    latents: Grid
-
-
-@dataclass(frozen=True)
-class Latents:
-    """Shifted and scaled latents `values`, and the posterior's `mean` and `log_variance` before shift and scale."""
-
-    values: Grid
-    mean: Grid
-    log_variance: Grid
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Images after encoding and decoding, the latents between, and the bottleneck's own losses, per example.
-
-    `indices` are the tokens, None where nothing was quantised.
-    """
-
-    images: Images
-    latents: Grid
-    terms: dict[str, PerExample]
-    indices: TokenGrid | None = None
+from .results import Latents, Reconstruction, Tokens
 
 
 class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
@@ -77,11 +47,13 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         channels: int = 128,
         multipliers: Sequence[int] = (1, 2, 4),
         residual_blocks: int = 2,
+        decoder_blocks: int | None = None,
         attention_resolutions: Sequence[int] = (),
         resolution: int = 256,
         mid_blocks: int = 2,
         mid_attention: bool = True,
         patch: int = 1,
+        subpixel: bool = False,
         groups: int = 32,
     ) -> None:
         super().__init__()
@@ -90,11 +62,13 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
             channels=channels,
             multipliers=tuple(multipliers),
             residual_blocks=residual_blocks,
+            decoder_blocks=decoder_blocks,
             attention_resolutions=tuple(attention_resolutions),
             resolution=resolution,
             mid_blocks=mid_blocks,
             mid_attention=mid_attention,
             patch=patch,
+            subpixel=subpixel,
             groups=groups,
         )
         between = code_width if bottleneck_channels is None else bottleneck_channels
@@ -112,7 +86,7 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         self.post_quant_conv = nn.Conv2d(code_width, between, 1)
 
     @classmethod
-    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> Self:
+    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> Self:  # noqa: ANN401
         """An autoencoder with the released code's weights: `beta` on the codebook term and 1 on the commitment term."""
         return cls(codebook_weight=beta, commitment_weight=1.0, **arguments)
 
@@ -208,11 +182,13 @@ class KLAutoencoder(nn.Module, PyTorchModelHubMixin):
         channels: int = 128,
         multipliers: Sequence[int] = (1, 2, 4, 4),
         residual_blocks: int = 2,
+        decoder_blocks: int | None = None,
         attention_resolutions: Sequence[int] = (),
         resolution: int = 256,
         mid_blocks: int = 2,
         mid_attention: bool = True,
         patch: int = 1,
+        subpixel: bool = False,
         groups: int = 32,
     ) -> None:
         super().__init__()
@@ -221,11 +197,13 @@ class KLAutoencoder(nn.Module, PyTorchModelHubMixin):
             channels=channels,
             multipliers=tuple(multipliers),
             residual_blocks=residual_blocks,
+            decoder_blocks=decoder_blocks,
             attention_resolutions=tuple(attention_resolutions),
             resolution=resolution,
             mid_blocks=mid_blocks,
             mid_attention=mid_attention,
             patch=patch,
+            subpixel=subpixel,
             groups=groups,
         )
         between = latent_channels if bottleneck_channels is None else bottleneck_channels

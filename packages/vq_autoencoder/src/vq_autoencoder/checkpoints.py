@@ -22,24 +22,30 @@ Module = TypeVar("Module", bound=nn.Module)
 def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder | KLAutoencoder:
     """Autoencoder from a CompVis latent-diffusion file: VQ where `config` has `n_embed`, KL otherwise.
 
-    `state_dict` is that of a first stage or of a whole LatentDiffusion, of which the keys under `first_stage_model.`
-    are read, and `scale_factor` where the first stage is a KLAutoencoder. `config` holds the official constructor
-    arguments (`params` of the YAML file): `ddconfig`, `embed_dim`, and `n_embed`. Training losses under `loss.` are
-    left (see `discriminator_from_taming`).
+    `config` holds the official constructor arguments (`params` of the YAML file) of the first stage: `ddconfig`,
+    `embed_dim`, and `n_embed` or none. A whole LatentDiffusion, file and arguments, is read too: then the keys under
+    `first_stage_model.` count, and `scale_factor`, from the file or else the arguments. What stands under `loss.`
+    belongs to training and is left (see `discriminator_from_taming`).
 
     Raises:
         ValueError: the file belongs to another architecture; keys and shapes are named.
+
+    Source: LDM latent rescaling
     """
+    scale = state_dict.get("scale_factor", torch.tensor(float(config.get("scale_factor", 1.0))))
+    if "first_stage_config" in config:
+        config = config["first_stage_config"]["params"]
     if "n_embed" in config:
+        if scale != 1:
+            raise ValueError(f"scale_factor must be 1 for VQ regularisation, got {float(scale)}")
         return from_taming(state_dict, config)
     _check_double_z(config, expected=True)
     autoencoder = KLAutoencoder(
         latent_channels=config["embed_dim"], bottleneck_channels=config["ddconfig"]["z_channels"], **_layout(config)
     )
     weights = _first_stage(state_dict)
-    weights.setdefault("latent_shift", autoencoder.latent_shift)
-    scale = state_dict.get("scale_factor", torch.ones(()))
-    weights.setdefault("latent_scale", scale.to(autoencoder.latent_scale).expand_as(autoencoder.latent_scale))
+    weights["latent_shift"] = torch.zeros_like(autoencoder.latent_shift)
+    weights["latent_scale"] = scale.to(autoencoder.latent_scale).expand_as(autoencoder.latent_scale)
     return _load(autoencoder, weights)
 
 

@@ -39,6 +39,7 @@ class PatchGAN(nn.Module, PyTorchModelHubMixin):
         self.apply(_draw_weights)
 
     def forward(self, images: Images) -> Logits:
+        """Judge every patch."""
         logits: Tensor = self.main(images)
         return logits
 

@@ -2,98 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ._types import Grid, Images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What an encoder and its decoder agree on.
-
-    `channels * multipliers[i]` channels at level `i`; every level but the last halves the grid, so that the networks
-    together change the side of an image by `factor = patch * 2 ** (len(multipliers) - 1)`. The encoder has
-    `residual_blocks` blocks a level, the decoder one more. Attention follows each block of the levels whose grid, for
-    an image of side `resolution`, has its side in `attention_resolutions`; the networks themselves are convolutional
-    and take any size that `factor` divides. `mid_blocks` residual blocks stand at the bottom, with attention after
-    the first one where `mid_attention`.
-
-    `patch > 1` is for small machines: the first convolution strides by `patch` and the last one is followed by a
-    pixel shuffle, so nothing is computed at full resolution. `groups` is the largest number of groups in a group
-    normalisation.
-
-    Raises:
-        ValueError: a count is not positive, or an attention resolution is met at no level.
-
-    Deviation: the papers' networks have patch 1 and 32 groups, which are the defaults; other values are ours.
-    """
-
-    image_channels: int = 3
-    channels: int = 128
-    multipliers: Sequence[int] = (1, 2, 4)
-    residual_blocks: int = 2
-    attention_resolutions: Sequence[int] = ()
-    resolution: int = 256
-    mid_blocks: int = 2
-    mid_attention: bool = True
-    patch: int = 1
-    groups: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("image_channels", "channels", "residual_blocks", "patch", "groups"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers must be positive and at least one, got {tuple(self.multipliers)}")
-        if self.mid_blocks < 0:
-            raise ValueError(f"mid_blocks must be at least 0, got {self.mid_blocks}")
-        sides = [self.side(level) for level in range(self.levels)]
-        if unmet := [side for side in self.attention_resolutions if side not in sides]:
-            raise ValueError(f"attention_resolutions {unmet} are met at no level; the levels have sides {sides}")
-
-    @property
-    def levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.multipliers)
-
-    @property
-    def factor(self) -> int:
-        """Side of an image over the side of its latent grid."""
-        return int(self.patch * 2 ** (self.levels - 1))
-
-    def side(self, level: int) -> int:
-        """Side of the grid at `level` for an image of side `resolution`."""
-        return int(self.resolution // (self.patch * 2**level))
-
-    def width(self, level: int) -> int:
-        """Channels at `level`."""
-        return self.channels * self.multipliers[level]
-
-    def attends(self, level: int) -> bool:
-        """Whether attention follows the residual blocks of `level`."""
-        return self.side(level) in self.attention_resolutions
-
-    def check(self, images: Tensor) -> None:
-        """Refuse images that the networks cannot take.
-
-        Raises:
-            ValueError: wrong rank or channels, or a side that `factor` does not divide; the message names sides it does.
-        """
-        if images.ndim != 4 or images.shape[1] != self.image_channels:
-            raise ValueError(f"images must have shape (b, {self.image_channels}, H, W), got {tuple(images.shape)}")
-        for name, side in zip(("height", "width"), images.shape[2:], strict=True):
-            if side % self.factor or side == 0:
-                below = side // self.factor * self.factor
-                choices = " or ".join(str(s) for s in (below, below + self.factor) if s)
-                raise ValueError(
-                    f"images: {name} {side} is not a multiple of the factor {self.factor}; resize to {choices}"
-                )
+from .layout import Layout
 
 
 def attention(
@@ -126,6 +41,7 @@ class ResidualBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Grid) -> Float[Tensor, "b e h w"]:
+        """Add the convolutions' result to the input."""
         h = self.conv1(F.silu(self.norm1(x)))
         residual: Tensor = self.conv2(F.silu(self.norm2(h)))
         if hasattr(self, "nin_shortcut"):
@@ -142,6 +58,7 @@ class AttentionBlock(nn.Module):
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Grid) -> Grid:
+        """Add the attended values to the input."""
         normed = self.norm(x)
         q, k, v = (project(normed).flatten(2).transpose(1, 2) for project in (self.q, self.k, self.v))
         attended = attention(q, k, v).transpose(1, 2).reshape(x.shape)
@@ -157,6 +74,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Grid) -> Float[Tensor, "b d h2 w2"]:
+        """Halve height and width."""
         halved: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return halved
 
@@ -169,8 +87,21 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Grid) -> Float[Tensor, "b d h2 w2"]:
+        """Double height and width."""
         doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return doubled
+
+
+class SubpixelUpsample(nn.Module):
+    """Double the grid: a convolution to four times the channels, then a pixel shuffle."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, 4 * channels_out, 3, padding=1)
+
+    def forward(self, x: Grid) -> Float[Tensor, "b e h2 w2"]:
+        """Double height and width."""
+        return F.pixel_shuffle(self.conv(x), 2)
 
 
 class _Level(nn.Module):
@@ -182,7 +113,7 @@ class _Level(nn.Module):
         self.block = nn.ModuleList(ResidualBlock(a, b, groups=groups) for a, b in zip(widths, widths[1:], strict=False))
         self.attn = nn.ModuleList(AttentionBlock(channels_out, groups=groups) for _ in range(blocks if attends else 0))
         self.downsample: Downsample | None = None
-        self.upsample: Upsample | None = None
+        self.upsample: Upsample | SubpixelUpsample | None = None
 
     def forward(self, x: Grid) -> Float[Tensor, "b e h2 w2"]:
         for index, block in enumerate(self.block):
@@ -247,6 +178,11 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(width, channels_out, 3, padding=1)
 
     def forward(self, images: Images) -> Float[Tensor, "b e h w"]:
+        """Encode images.
+
+        Raises:
+            ValueError: the layout refuses the images' shape.
+        """
         self.layout.check(images)
         h = self.conv_in(images)
         for level in self.down:
@@ -269,22 +205,21 @@ class Decoder(nn.Module):
         self.mid = _Middle(width, layout)
         levels = []
         for index in reversed(range(layout.levels)):
-            level = _Level(
-                width,
-                layout.width(index),
-                layout.residual_blocks + 1,
-                attends=layout.attends(index),
-                groups=layout.groups,
-            )
-            width = layout.width(index)
-            if index > 0:
-                level.upsample = Upsample(width)
+            wide = layout.width(index)
+            level = _Level(width, wide, layout.blocks_up, attends=layout.attends(index), groups=layout.groups)
+            width = wide
+            if index > 0 and layout.subpixel:
+                width = layout.width(index - 1)
+                level.upsample = SubpixelUpsample(wide, width)
+            elif index > 0:
+                level.upsample = Upsample(wide)
             levels.append(level)
         self.up = nn.ModuleList(reversed(levels))
         self.norm_out = _normalisation(width, layout.groups)
         self.conv_out = nn.Conv2d(width, layout.image_channels * layout.patch**2, 3, padding=1)
 
     def forward(self, features: Grid) -> Images:
+        """Decode features."""
         h = self.mid(self.conv_in(features))
         for level in reversed(self.up):
             h = level(h)

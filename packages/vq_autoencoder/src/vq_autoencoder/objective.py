@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ._types import Images, Logits, PerExample, Scalar
-from .autoencoder import KLAutoencoder, Reconstruction, VQAutoencoder
+from .autoencoder import KLAutoencoder, VQAutoencoder
 from .discriminator import PatchGAN
+from .results import Reconstruction
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Reduction: TypeAlias = Callable[[Tensor], Tensor]
