@@ -1,17 +1,27 @@
-"""Shapes that cross the package: `n` images, `d` feature width, `b` batch, `H W` pixels."""
+"""Shapes that cross the package: `n` images, `d` feature width, `b` batch, `H W` pixels.
+
+Arguments whose agreement a function checks itself, to say what is wrong, bind axes of different names.
+"""
 
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
 Images = UInt8[Tensor, "b 3 H W"]
+RealImages = UInt8[Tensor, "b_real 3 H_real W_real"]
+FakeImages = UInt8[Tensor, "b_fake 3 H_fake W_fake"]
 FloatImages = Float[Tensor, "b c H W"]
 Features = Float[Tensor, "n d"]
-RealFeatures = Float[Tensor, "n_real d"]
-FakeFeatures = Float[Tensor, "n_fake d"]
-Mean = Float64[Tensor, "d"]
+RealFeatures = Float[Tensor, "n_real d_real"]
+FakeFeatures = Float[Tensor, "n_fake d_fake"]
+Mean = Float64[Tensor, " d"]
 Covariance = Float64[Tensor, "d d"]
-Indices = Int64[Tensor, "n"]
-PerImage = Float[Tensor, "n"]
-Successes = Bool[Tensor, "n"]
+Factor = Float64[Tensor, "d r"]
+Matrix = Float64[Tensor, "r s"]
+Scalar = Float64[Tensor, ""]
+Indices = Int64[Tensor, " n_indices"]
+PerImage = Float[Tensor, " n"]
+Successes = Bool[Tensor, " n"]
 Patches = Float[Tensor, "m 3 s s"]
-Projections = Float[Tensor, "directions m"]
+RealProjections = Float[Tensor, "directions m_real"]
+FakeProjections = Float[Tensor, "directions m_fake"]
+PerDirection = Float[Tensor, " directions"]

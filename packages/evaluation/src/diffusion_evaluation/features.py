@@ -1,4 +1,4 @@
-"""Feature spaces: what turns uint8 images into rows of numbers, and the identity that every score made there carries."""
+"""Feature spaces: what turns uint8 images into rows of numbers, and the identity that scores made there carry."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ class FeatureSpace:
 
     @property
     def identity(self) -> Space:
+        """Name, version and sha256, without the map itself."""
         return Space(self.name, self.version, self.sha256)
 
     def __call__(self, images: Images) -> Features:
+        """The features `(b, d)` of uint8 images `(b, 3, H, W)`; TypeError or ValueError when either is malformed."""
         require_uint8_images(images, "images")
         features = self.extract(images)
         if features.ndim != 2 or len(features) != len(images) or not features.is_floating_point():
@@ -75,7 +77,7 @@ def module_space(
         device = next((weight.device for weight in module.parameters()), images.device)
         was_training = module.training
         module.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             features: Tensor = module(prepare(images.to(device)))
         module.train(was_training)
         return features

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
-from ._types import Covariance, FakeFeatures, Mean, RealFeatures
+from ._types import Covariance, Factor, FakeFeatures, Matrix, Mean, RealFeatures, Scalar
 from .features import UNNAMED, Space
 from .score import Score, SmallSampleWarning
 from .statistics import Statistics
@@ -60,7 +59,7 @@ def gaussian_frechet_distance(
     return max(0.0, distance.item())
 
 
-def factor(covariance: Covariance) -> Float64[Tensor, "d r"]:
+def factor(covariance: Covariance) -> Factor:
     """A matrix F with F F^T = covariance: Cholesky's where definite, else from the r eigenvectors above rounding."""
     rounding = len(covariance) * torch.finfo(covariance.dtype).eps
     lower: Tensor
@@ -73,7 +72,7 @@ def factor(covariance: Covariance) -> Float64[Tensor, "d r"]:
     return torch.mul(vectors[:, kept], values[kept].sqrt())
 
 
-def nuclear_norm(matrix: Float64[Tensor, "r s"]) -> Float64[Tensor, ""]:
+def nuclear_norm(matrix: Matrix) -> Scalar:
     """The sum of singular values: roots of the Gram matrix's eigenvalues where those keep 9 digits, else an SVD."""
     if matrix.numel() == 0:
         return matrix.new_zeros(())

@@ -20,8 +20,9 @@ def kernel_distance(
     space: Space = UNNAMED,
     generator: torch.Generator | None = None,
 ) -> Score:
-    """The mean unbiased discrepancy over random subsets, `KID[<space>]`, with the 2.5 % and 97.5 % quantiles over subsets.
+    """The mean unbiased discrepancy over random subsets, `KID[<space>]`.
 
+    `low` and `high` are the 2.5 % and 97.5 % quantiles over subsets: the spread of one subset, not of the mean.
     Each subset is `subset_size` rows without replacement of either side; it shrinks to the smaller side where that
     has fewer rows. Unbiased, so its expectation does not depend on the counts and it may be below zero.
 
@@ -45,7 +46,8 @@ def kernel_distance(
 def polynomial_discrepancy(real: RealFeatures, fake: FakeFeatures) -> float:
     r"""The unbiased estimate of the squared discrepancy under $k(x, y) = (x^T y / d + 1)^3$, in float64.
 
-    $\frac{\sum_{i \ne j} k(x_i, x_j)}{n(n-1)} + \frac{\sum_{i \ne j} k(y_i, y_j)}{m(m-1)} - \frac{2}{nm} \sum_{ij} k(x_i, y_j)$.
+    $\frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
+    - \frac{2}{nm} \sum_{ij} k(x_i, y_j)$.
     Raises ValueError when widths differ or a side has fewer than two rows.
 
     Source: KID polynomial kernel discrepancy

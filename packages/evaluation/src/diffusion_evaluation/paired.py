@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ._types import Images, PerImage
+from ._types import FakeImages, PerImage, RealImages
 from .features import require_uint8_images
 
 
-def psnr(real: Images, fake: Images) -> PerImage:
-    r"""The peak signal-to-noise ratio $10 \log_{10}(255^2 / \mathrm{MSE})$ of each pair of images, in dB, `(b,)` float64.
+def psnr(real: RealImages, fake: FakeImages) -> PerImage:
+    r"""The peak signal-to-noise ratio $10 \log_{10}(255^2 / \mathrm{MSE})$ of each pair of images, in dB.
 
-    Identical images give infinity. `mean_score(psnr(real, fake), "PSNR", n_real=len(real))` makes a score of it.
+    The result is `(b,)` float64; identical images give infinity.
+    `mean_score(psnr(real, fake), "PSNR", n_real=len(real))` makes a score of it.
     """
     require_uint8_images(real, "real")
     require_uint8_images(fake, "fake")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._types import Images, Patches, Projections
+from ._types import FakeImages, FakeProjections, Images, Patches, PerDirection, RealImages, RealProjections
 from .features import require_uint8_images
 from .score import Score
 
@@ -27,8 +27,8 @@ class SlicedWasserstein:
 
 
 def sliced_wasserstein(
-    real: Images,
-    fake: Images,
+    real: RealImages,
+    fake: FakeImages,
     *,
     patches_per_image: int = 128,
     directions: int = 512,
@@ -42,8 +42,8 @@ def sliced_wasserstein(
     functions of the projections, which is exact for unequal numbers of images too. The normalisation makes the
     distance blind to the mean and the contrast of each channel of a whole set.
 
-    Images are uint8 `(b, 3, H, W)`, both sides powers of two and at least 16. Sides and channels in the names of the
-    scores: `SWD[32, x1e3]` is the level whose shorter side is 32. Equal generators give equal scores on any device.
+    Images are uint8 `(b, 3, H, W)`, both sides powers of two and at least 16. A level is named by
+    its shorter side: `SWD[32, x1e3]`. Equal generators give equal scores on any device.
 
     Source: Progressive GAN sliced Wasserstein distance
     Deviation: Karras et al. draw patch positions for real and fake images independently; here image i has the same
@@ -112,7 +112,7 @@ def normalised(patches: Patches) -> Patches:
     return (patches - mean) / torch.where(deviation > 0, deviation, 1)
 
 
-def wasserstein_1d(first: Projections, second: Projections) -> Tensor:
+def wasserstein_1d(first: RealProjections, second: FakeProjections) -> PerDirection:
     """The exact 1-Wasserstein distance between the empirical distributions in matching rows: `(directions,)`."""
     n, m = first.shape[1], second.shape[1]
     ours, theirs = first.sort(dim=1).values, second.sort(dim=1).values
@@ -133,7 +133,7 @@ def _level_patches(images: Images, level: int, count: int, seed: int) -> Patches
     return torch.cat(drawn)
 
 
-def _sliced_distance(ours: Patches, theirs: Patches, directions: int, seed: int) -> float:
+def _sliced_distance(ours: Tensor, theirs: Tensor, directions: int, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(directions, ours[0].numel(), generator=generator)
     thetas = F.normalize(drawn, dim=1).to(ours.device)
