@@ -1,0 +1,1 @@
+"""The tables and figures of ConPreDiff, composed from the five packages."""

@@ -1,0 +1,208 @@
+"""From finished stages to the report: scores into rows, pictures, curves and costs."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reproductions.artefacts import Stage, plain, upstream
+from reproductions.data import DataSettings, Split
+from reproductions.experiment import Row, Table
+from reproductions.findings import Better, Cost, Curve, Measurement, MetricInfo, Report, RowResult, Samples, summarise
+from reproductions.pipeline import Plan, Run
+from reproductions.profiles import Profile
+
+Receipts = Mapping[str, Mapping[str, Any]]
+PACKAGES = ("vq-autoencoder", "discrete-diffusion", "continuous-diffusion", "context-prediction", "diffusion-evaluation")
+LIBRARIES = ("torch", "accelerate", "numpy", "scipy")
+SHOWN = 64
+
+
+def collect(
+    table: Table, profile: Profile, data: DataSettings, planned: Plan, receipts: Receipts, out: Path, command: Sequence[str]
+) -> Report:
+    """Everything that the report of a finished table says."""
+    root = out / "stages"
+    facts = json.loads((planned.data.folder(root) / "facts.json").read_text())
+    held_out = Split.load(planned.data.folder(root) / "held_out")
+    rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in table.rows]
+    first = {name: next(iter(runs.values())) for name, runs in planned.runs.items()}
+    shown = min(SHOWN, profile.samples, len(held_out.captions))
+    return Report(
+        table=table.name,
+        title=table.title,
+        profile=profile.name,
+        comparable=profile.comparable,
+        data=data.name,
+        data_note=facts["note"],
+        rows=rows,
+        metrics=_metrics(rows, planned, root, data.name),
+        captions=[captions[0] for captions in held_out.captions[:shown]],
+        real=held_out.images[:shown],
+        reconstructions={
+            name: load_file(stage.folder(root) / "reconstructions.safetensors")["images"][:shown]
+            for name, stage in planned.autoencoders.items()
+        },
+        samples=[_samples(name, run, root, shown) for name, run in first.items()],
+        curves=_curves(planned, root),
+        costs=[_cost(stage, receipts) for stage in upstream(planned.goals)],
+        ceiling=_ceiling(planned, root),
+        environment=environment(),
+        manifest=_manifest(profile, data, facts, planned, root),
+        notes=[*table.notes, *_notes(facts, held_out)],
+        command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
+    )
+
+
+def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
+    scores = {seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}
+    measured = _over_seeds(scores) if scores else None
+    return RowResult(row.approach, str(row.kind), row.paper, measured, row.note, row.baseline)
+
+
+def _over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
+    names = next(iter(scores.values()))
+    return {
+        name: summarise(
+            {seed: found[name]["value"] for seed, found in scores.items()},
+            n_real=names[name]["n_real"],
+            n_fake=names[name]["n_fake"],
+        )
+        for name in names
+    }
+
+
+def _ceiling(planned: Plan, root: Path) -> dict[str, Measurement]:
+    """What even perfect samples could not exceed: the judge on fresh drawings, every score on reconstructions."""
+    found: dict[str, Measurement] = {}
+    if planned.judge is not None:
+        judged = read(planned.judge, root, "scores.json")
+        found["judge on fresh drawings: caption accuracy"] = summarise({0: judged["right"] / judged["of"]}, n_fake=judged["of"])
+    for name, stage in planned.reconstructions.items():
+        for metric, measurement in _over_seeds({0: read(stage, root, "scores.json")}).items():
+            found[f"{name} reconstructions: {metric}"] = measurement
+    return found
+
+
+MEANINGS = (
+    ("FID[", Better.LOWER, "Frechet distance between the judge network's features of samples and of held-out drawings."),
+    ("caption accuracy", Better.HIGHER, "Share of samples in which the judge reads the whole caption: layout, every colour, every shape."),
+    ("SWD", Better.LOWER, "Sliced Wasserstein distance between patches of samples and of held-out images (Karras et al., 2018), times 1000."),
+    ("PSNR", Better.HIGHER, "Peak signal-to-noise ratio of reconstructions, in dB."),
+)
+
+
+def _metrics(rows: Sequence[RowResult], planned: Plan, root: Path, data: str) -> list[MetricInfo]:
+    names = dict.fromkeys(name for row in rows for name in row.measured or {})
+    return [MetricInfo(name, *next((b, m) for start, b, m in MEANINGS if name.startswith(start))) for name in names]
+
+
+def _samples(approach: str, run: Run, root: Path, shown: int) -> Samples:
+    images = load_file(run.images.folder(root) / "images.safetensors")["images"]
+    path = run.scores.folder(root) / "right.safetensors"
+    right: Tensor | None = load_file(path)["right"][:shown] if path.exists() else None
+    return Samples(approach, images[:shown], right)
+
+
+def _curves(planned: Plan, root: Path) -> list[Curve]:
+    trained: list[tuple[str, Stage, int | None]] = [(f"{n} autoencoder", s, None) for n, s in planned.autoencoders.items()]
+    if planned.judge is not None:
+        trained.insert(0, ("judge", planned.judge, None))
+    for name, runs in planned.runs.items():
+        trained += [(name, run.train, seed) for seed, run in runs.items()]
+    return [Curve(name, _series(read(stage, root, "curves.json")), seed) for name, stage, seed in trained]
+
+
+def _series(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step":
+                series.setdefault(name, []).append((int(row["step"]), value))
+    return series
+
+
+def _cost(stage: Stage, receipts: Receipts) -> Cost:
+    noted = receipts[stage.digest]
+    size = stage.size() if stage.size is not None else {}
+    cost = noted["cost"]
+    return Cost(stage.name, cost["seconds"], cost["peak_mib"], size.get("steps"), size.get("parameters"), noted["reused"])
+
+
+def _manifest(profile: Profile, data: DataSettings, facts: Mapping[str, Any], planned: Plan, root: Path) -> dict[str, Any]:
+    sampling = {
+        "discrete": {"sampler": "exact strided posterior", "truncation": profile.discrete.truncation},
+        "continuous": {"sampler": "DDIM", "eta": 0.0, "clip": profile.continuous.clip},
+    }
+    for name, denoiser in (("discrete", profile.discrete), ("continuous", profile.continuous)):
+        sampling[name] |= {"steps": denoiser.steps, "guidance": denoiser.guidance}
+    spaces = {}
+    for runs in planned.runs.values():
+        for run in runs.values():
+            scores = read(run.scores, root, "scores.json")
+            spaces |= {name: score["space"] for name, score in scores.items() if score["space"]}
+    return {
+        "commit": commit(),
+        "packages": {name: version(name) for name in (*PACKAGES, *LIBRARIES)},
+        "seeds": sorted({seed for runs in planned.runs.values() for seed in runs}),
+        "data": {**plain(asdict(data)), "digest": facts["digest"], "split": facts["note"], "bad": facts["bad"]},
+        "preprocessing": f"short side to {data.resolution} px (antialiased bicubic), centre crop",
+        "sampling": sampling,
+        "feature spaces": spaces,
+        "profile": plain(asdict(profile)),
+        "stages": {stage.name: stage.digest for stage in upstream(planned.goals)},
+    }
+
+
+def _notes(facts: Mapping[str, Any], held_out: Split) -> list[str]:
+    bad = facts["bad"]
+    notes = [f"{len(bad)} of the data's pictures or captions were left out: {'; '.join(bad[:10])}"] if bad else []
+    if len(held_out.captions) < 2_000 and held_out.attributes is None:
+        notes.append(f"{len(held_out.captions)} held-out images are far too few for a Frechet distance; none is given.")
+    return notes
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the libraries that a run was made with."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.system(),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of the working tree ("+" when it was changed since)."""
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "--", "*.py"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def read(stage: Stage, root: Path, name: str) -> Any:
+    """A JSON file of a finished stage."""
+    return json.loads((stage.folder(root) / name).read_text())

@@ -1,0 +1,99 @@
+"""What is compared: tables of rows, each with the paper's number at its end.
+
+An experiment says what, a profile (`profiles.py`) says how much.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How an approach makes an image."""
+
+    GAN = "GAN"
+    AUTOREGRESSIVE = "AR"
+    PARALLEL = "non-AR"
+    DISCRETE = "discrete"
+    CONTINUOUS = "continuous"
+
+
+class Backbone(StrEnum):
+    """The denoiser that a measured row trains."""
+
+    DISCRETE = "discrete"
+    CONTINUOUS = "continuous"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The context-prediction loss beside the diffusion loss.
+
+    stride: Chebyshev radius of the neighbourhood; samples: draws per neighbourhood (`q`); weight: `lambda_0` of
+    `lambda_t = lambda_0 * signal(t)`.
+
+    Unstated: q, lambda_0 and the schedule of lambda_t are not reported; the stride 3 is only recalled.
+    """
+
+    stride: int = 3
+    samples: int = 4
+    weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a measured row trains: a backbone, with or without the context loss."""
+
+    backbone: Backbone
+    context: Context | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: an approach, the paper's numbers, and how we measure it (None: cited only).
+
+    baseline: the row that this one adds the context loss to.
+    """
+
+    approach: str
+    kind: Kind
+    paper: Mapping[str, float | None] = field(default_factory=dict)
+    method: Method | None = None
+    baseline: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper: its columns there, and all its rows."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> tuple[Row, ...]:
+        """The rows that we can run."""
+        return tuple(row for row in self.rows if row.method is not None)
+
+    def select(self, names: str | None) -> tuple[Row, ...]:
+        """The measured rows called `names` ("A,B"; None: all of them).
+
+        Raises:
+            ValueError: for a row that the table has not, or that is cited only.
+        """
+        if names is None:
+            return self.measured
+        wanted = [name.strip() for name in names.split(",") if name.strip()]
+        known = {row.approach.casefold(): row for row in self.measured}
+        unknown = [name for name in wanted if name.casefold() not in known]
+        if unknown or not wanted:
+            cited = {row.approach.casefold() for row in self.rows} - set(known)
+            said = ", ".join(f"{n!r}" + (" (cited, cannot be run)" if n.casefold() in cited else "") for n in unknown)
+            raise ValueError(
+                f"--rows: {self.name} cannot measure {said or 'an empty list'}; "
+                f"choose from {', '.join(row.approach for row in self.measured)}"
+            )
+        return tuple(row for key, row in known.items() if key in {name.casefold() for name in wanted})

@@ -1,0 +1,319 @@
+"""How much of everything: four sizes of the same experiments.
+
+`smoke`: seconds, in tests. `cpu`: minutes on two cores, pictures that a person recognises. `gpu`: one GPU, under an
+hour a row. `paper`: the published recipes, for many GPUs; declared and planned, never run here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from reproductions.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """An autoencoder and its training.
+
+    network: arguments of its constructor; unquantised: samples seen before the codebook is set from the encoder's
+    outputs and quantisation begins; adversarial_start: samples after which the discriminator joins (None: never).
+    """
+
+    network: Mapping[str, Any]
+    training: TrainingSettings
+    unquantised: int = 0
+    kl_weight: float = 1e-6
+    adversarial_start: int | None = None
+
+    @property
+    def side(self) -> int:
+        """Side of the grid of latents: the resolution over the factor."""
+        network = self.network
+        return int(network["resolution"] // (network.get("patch", 1) * 2 ** (len(network["multipliers"]) - 1)))
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The caption encoder, trained with the denoiser."""
+
+    vocabulary: int = 1024
+    length: int = 32
+    width: int = 128
+    depth: int = 1
+    heads: int = 4
+
+
+class TokenNoise(StrEnum):
+    """Schedules of mask-and-replace noise: the paper's (0.9 masked, 0.1 replaced at T), the released code's (masks only)."""
+
+    PAPER = "paper"
+    RELEASED = "released"
+
+
+class GaussianNoise(StrEnum):
+    """Schedules of Gaussian noise."""
+
+    LDM = "linear in sqrt(beta)"
+    COSINE = "cosine"
+
+
+class Target(StrEnum):
+    """What a continuous denoiser predicts."""
+
+    NOISE = "epsilon"
+    VELOCITY = "v"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """A text-conditional denoiser, its training and its sampling.
+
+    network: arguments of its constructor; levels: T; steps: of the sampler; guidance: scale (1: none);
+    dropout: share of captions that training replaces by the null condition.
+    """
+
+    network: Mapping[str, Any]
+    captions: Captions
+    levels: int
+    training: TrainingSettings
+    steps: int
+    guidance: float
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrete(Denoiser):
+    """A denoiser of tokens; the loss is `vlb_weight * VLB + auxiliary_weight * auxiliary`."""
+
+    noise: TokenNoise = TokenNoise.RELEASED
+    vlb_weight: float = 1.0
+    auxiliary_weight: float = 5e-4
+    truncation: float | None = 0.86
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuous(Denoiser):
+    """A denoiser of latents; clip: bound of the clean estimate in sampling, in standard deviations of the latents."""
+
+    noise: GaussianNoise = GaussianNoise.COSINE
+    target: Target = Target.VELOCITY
+    clip: float | None = 3.5
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of every experiment.
+
+    samples: images generated for each row and seed; workers: processes at a time; comparable: whether its numbers may
+    stand beside the paper's.
+    """
+
+    name: str
+    resolution: int
+    train_size: int
+    held_out_size: int
+    samples: int
+    sampling_batch: int
+    judge: TrainingSettings
+    vq: FirstStage
+    kl: FirstStage
+    discrete: Discrete
+    continuous: Continuous
+    workers: int | None = None
+    comparable: bool = False
+
+
+def _cpu() -> Profile:
+    """Recipe of small runs on two cores: 32 px images, 8x8 grids, 4,000 steps of 32 for each denoiser."""
+    autoencoder = TrainingSettings(
+        samples=48_000, batch=32, learning_rate=2e-3, betas=(0.9, 0.99), warmup=960, log_every=25
+    )
+    denoiser = TrainingSettings(
+        samples=128_000, batch=32, learning_rate=1e-3, warmup=1_600, ema=0.99, precision="bf16", log_every=50
+    )
+    body = {"channels": 32, "multipliers": (1, 2), "residual_blocks": 1, "patch": 2, "resolution": 32}
+    return Profile(
+        name="cpu",
+        resolution=32,
+        train_size=20_000,
+        held_out_size=2_000,
+        samples=512,
+        sampling_batch=128,
+        judge=TrainingSettings(samples=38_400, batch=128, learning_rate=3e-3, betas=(0.9, 0.999), warmup=1_280),
+        vq=FirstStage(
+            {**body, "codes": 256, "code_width": 8, "ema_decay": 0.98, "revival_threshold": 0.3},
+            autoencoder,
+            unquantised=9_600,
+        ),
+        kl=FirstStage({**body, "latent_channels": 4}, autoencoder, kl_weight=1e-4),
+        discrete=Discrete(
+            network={"width": 128, "depth": 4, "heads": 4, "convolution": True, "positions_in_every_block": True},
+            captions=Captions(),
+            levels=50,
+            training=denoiser,
+            steps=25,
+            guidance=2.0,
+        ),
+        continuous=Continuous(
+            network={"channels": 64, "multipliers": (1, 2), "residual_blocks": 1, "attention_at": (1, 2), "heads": 4, "attention_positions": True},
+            captions=Captions(),
+            levels=1000,
+            training=denoiser,
+            steps=25,
+            guidance=3.0,
+        ),
+    )
+
+
+def _smoke() -> Profile:
+    """Every code path of the CPU profile in seconds: a few steps of everything, the adversary included."""
+    few = {"samples": 48, "batch": 8, "warmup": 8, "log_every": 2}
+    body = {"channels": 16, "multipliers": (1, 2), "residual_blocks": 1, "patch": 2, "resolution": 32, "mid_attention": False}
+    autoencoder = TrainingSettings(**few, learning_rate=1e-3)
+    denoiser = TrainingSettings(**few, learning_rate=1e-3, ema=0.9, precision="bf16")
+    captions = Captions(vocabulary=320, length=12, width=32, heads=2)
+    cpu = _cpu()
+    return Profile(
+        name="smoke",
+        resolution=32,
+        train_size=64,
+        held_out_size=32,
+        samples=16,
+        sampling_batch=8,
+        judge=TrainingSettings(**few, learning_rate=1e-3),
+        vq=FirstStage(
+            {**body, "codes": 32, "code_width": 4, "ema_decay": 0.9, "revival_threshold": 0.3},
+            autoencoder,
+            unquantised=16,
+            adversarial_start=24,
+        ),
+        kl=FirstStage({**body, "latent_channels": 4}, autoencoder, kl_weight=1e-5),
+        discrete=replace(
+            cpu.discrete,
+            network={**cpu.discrete.network, "width": 32, "depth": 2, "heads": 2},
+            captions=captions,
+            levels=10,
+            training=denoiser,
+            steps=4,
+        ),
+        continuous=replace(
+            cpu.continuous,
+            network={**cpu.continuous.network, "channels": 32, "heads": 2},
+            captions=captions,
+            training=denoiser,
+            steps=4,
+        ),
+    )
+
+
+def _gpu() -> Profile:
+    """One GPU, under an hour a row: 64 px images, 16x16 grids. Declared; not yet run."""
+    autoencoder = TrainingSettings(
+        samples=1_280_000, batch=64, learning_rate=4e-4, betas=(0.5, 0.9), warmup=12_800, precision="bf16", log_every=100
+    )
+    denoiser = TrainingSettings(
+        samples=12_800_000, batch=256, learning_rate=3e-4, warmup=256_000, ema=0.9999, precision="bf16", log_every=100
+    )
+    body = {"channels": 64, "multipliers": (1, 2, 4), "residual_blocks": 2, "resolution": 64}
+    captions = Captions(vocabulary=8192, length=48, width=512, depth=4, heads=8)
+    cpu = _cpu()
+    return Profile(
+        name="gpu",
+        resolution=64,
+        train_size=200_000,
+        held_out_size=10_000,
+        samples=10_000,
+        sampling_batch=500,
+        judge=replace(cpu.judge, samples=256_000),
+        vq=FirstStage(
+            {**body, "codes": 1024, "code_width": 64, "ema_decay": 0.99, "revival_threshold": 0.3},
+            autoencoder,
+            unquantised=64_000,
+            adversarial_start=640_000,
+        ),
+        kl=FirstStage({**body, "latent_channels": 4}, autoencoder, kl_weight=1e-5, adversarial_start=640_000),
+        discrete=Discrete(
+            network={"width": 512, "depth": 12, "heads": 8, "convolution": True, "positions_in_every_block": True},
+            captions=captions,
+            levels=100,
+            training=denoiser,
+            steps=100,
+            guidance=2.0,
+        ),
+        continuous=Continuous(
+            network={"channels": 128, "multipliers": (1, 2, 3), "residual_blocks": 2, "attention_at": (1, 2, 4), "heads": 8, "attention_positions": True},
+            captions=captions,
+            levels=1000,
+            training=denoiser,
+            steps=50,
+            guidance=3.0,
+        ),
+    )
+
+
+def _paper() -> Profile:
+    """The published recipes: VQ-Diffusion-B on f8 tokens, LDM-KL-8 (1.45B) on f8 latents, 256 px, MS-COCO.
+
+    Deviation: both denoisers read the trained caption encoder of LDM's 1.45B model (32 layers, 1280 wide); VQ-Diffusion
+    has the frozen text encoder of CLIP.
+    Unstated: batch and iterations of ConPreDiff_dis; VQ-Diffusion's 100 epochs of COCO are taken, at the batch 1024
+    recalled for ConPreDiff_con.
+    """
+    autoencoder = {"learning_rate": 4.5e-6 * 8 * 12, "betas": (0.5, 0.9), "weight_decay": 0.0, "warmup": 0, "clip": None}
+    first = TrainingSettings(samples=96 * 500_000, batch=96, final_fraction=1.0, **autoencoder)
+    captions = Captions(vocabulary=30_522, length=77, width=1280, depth=32, heads=20)
+    return Profile(
+        name="paper",
+        resolution=256,
+        train_size=414_000,
+        held_out_size=30_000,
+        samples=30_000,
+        sampling_batch=64,
+        judge=_cpu().judge,
+        vq=FirstStage(
+            {
+                "channels": 128, "multipliers": (1, 1, 2, 4), "residual_blocks": 2, "resolution": 256,
+                "attention_resolutions": (32,), "codes": 2887, "code_width": 256,
+            },
+            first,
+            adversarial_start=96 * 30_000,
+        ),
+        kl=FirstStage(
+            {"channels": 128, "multipliers": (1, 2, 4, 4), "residual_blocks": 2, "resolution": 256, "latent_channels": 4},
+            first,
+            kl_weight=1e-6 / (3 * 256 * 256),
+            adversarial_start=96 * 50_000,
+        ),
+        discrete=Discrete(
+            network={"width": 1024, "depth": 19, "heads": 16},
+            captions=captions,
+            levels=100,
+            training=TrainingSettings(
+                samples=100 * 414_000, batch=1024, learning_rate=4.5e-4, weight_decay=4.5e-2, warmup=1024 * 5_000,
+                clip=0.5, ema=0.99, precision="bf16",
+            ),
+            steps=100,
+            guidance=3.0,
+        ),
+        continuous=Continuous(
+            network={
+                "channels": 320, "multipliers": (1, 2, 4, 4), "residual_blocks": 2, "attention_at": (1, 2, 4), "heads": 8,
+            },
+            captions=captions,
+            levels=1000,
+            training=TrainingSettings(
+                samples=680 * 390_000, batch=680, learning_rate=1e-4, betas=(0.9, 0.999), warmup=680 * 10_000,
+                final_fraction=1.0, clip=None, ema=0.9999, precision="bf16",
+            ),
+            steps=250,
+            guidance=1.5,
+            noise=GaussianNoise.LDM,
+            target=Target.NOISE,
+            clip=None,
+        ),
+        comparable=False,
+    )
+
+
+PROFILES = {profile.name: profile for profile in (_smoke(), _cpu(), _gpu(), _paper())}

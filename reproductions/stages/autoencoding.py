@@ -1,0 +1,215 @@
+"""First stages: training the two autoencoders, encoding the training set, decoding samples."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from vq_autoencoder import (
+    FirstStageObjective,
+    KLAutoencoder,
+    PatchGAN,
+    VQAutoencoder,
+    gradient_difference,
+    mean_over_elements,
+)
+
+from reproductions.artefacts import Desk
+from reproductions.data import Split
+from reproductions.profiles import FirstStage
+from reproductions.text_to_image import device, samples
+from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
+
+Autoencoder = VQAutoencoder | KLAutoencoder
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Reconstructing:
+    """An autoencoder, its training, and how many held-out images to reconstruct when it is done."""
+
+    stage: FirstStage
+    reconstructions: int
+
+
+def squared_and_absolute(x: Tensor, y: Tensor) -> Tensor:
+    """`(x - y)^2 + |x - y|`, element by element."""
+    error = x - y
+    return error.square() + error.abs()
+
+
+class AutoencoderObjective(nn.Module):
+    """The first stage's loss on a batch: L2 + L1 + gradient difference, the bottleneck's terms, the adversary's.
+
+    Source: LDM first stage objective
+    Deviation: the gradient difference (L1 of neighbouring pixels' differences) stands where the paper has LPIPS, whose
+    network is not to be had everywhere.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, settings: FirstStage) -> None:
+        super().__init__()
+        self.settings = settings
+        batch = settings.training.batch
+        adversarial = settings.adversarial_start is not None
+        self.objective = FirstStageObjective(
+            autoencoder,
+            distance=squared_and_absolute,
+            perceptual=gradient_difference,
+            kl_weight=settings.kl_weight,
+            reduction=mean_over_elements,
+            adversary=PatchGAN() if adversarial else None,
+            adversarial_start=(settings.adversarial_start or 0) // batch,
+        )
+        self.quantise_from = settings.unquantised // batch
+
+    def forward(self, images: Tensor, *, step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Named scalars of a batch of images in [-1, 1], and with an adversary the reconstruction."""
+        autoencoder = self.objective.autoencoder
+        if isinstance(autoencoder, VQAutoencoder) and step == self.quantise_from and self.training:
+            with torch.no_grad():
+                autoencoder.initialise_codebook(autoencoder.encode(images).latents, generator=generator)
+        out = self.objective(images, step=step, quantise=step >= self.quantise_from, generator=generator)
+        terms = {name: term.mean() for name, term in out.terms.items()}
+        if self.objective.adversary is not None:
+            terms["reconstruction image"] = out.reconstruction.images
+        return {"loss": out.loss.mean(), **terms}
+
+    def judge(self, images: Tensor, reconstruction: Tensor, *, step: int) -> Tensor:
+        """The discriminator's loss."""
+        return self.objective.discriminator_loss(images, reconstruction, step=step).mean()
+
+
+def build(kind: type[Autoencoder], settings: FirstStage) -> Autoencoder:
+    """A fresh autoencoder."""
+    return kind(**settings.network)
+
+
+def train_vq(desk: Desk) -> None:
+    """Train the VQ autoencoder."""
+    _train(VQAutoencoder, desk)
+
+
+def train_kl(desk: Desk) -> None:
+    """Train the KL autoencoder and standardise its latents."""
+    _train(KLAutoencoder, desk)
+
+
+def _train(kind: type[Autoencoder], desk: Desk) -> None:
+    """Train on the training images: `autoencoder/`, `reconstructions.safetensors`, `curves.json`."""
+    settings: Reconstructing = desk.settings
+    training = settings.stage.training
+    images = Split.load(desk.inputs["data"] / "train").images
+    torch.manual_seed(training.seed)
+    autoencoder = build(kind, settings.stage)
+    objective = AutoencoderObjective(autoencoder, settings.stage)
+
+    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor]:
+        return (to_signed(images[indices].to(generator.device)),)
+
+    fit(desk, _step(objective, training), batch, len(images), training)
+    autoencoder = autoencoder.to(device()).eval()
+    with torch.inference_mode():
+        if isinstance(autoencoder, KLAutoencoder):
+            autoencoder.fit_scale(to_signed(part.to(device())) for part in images.split(BATCH))
+        held_out = Split.load(desk.inputs["data"] / "held_out").images[: settings.reconstructions]
+        rebuilt = _through(held_out, lambda x: _reconstruct(autoencoder, x), desk)
+    autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")
+    save_file({"images": rebuilt}, desk.folder / "reconstructions.safetensors")
+
+
+def _step(objective: AutoencoderObjective, training: TrainingSettings) -> Callable[[Any], Any]:
+    """One optimiser, or two where there is an adversary."""
+    inner = objective.objective
+    if inner.adversary is None:
+        return lambda accelerator: GradientStep(objective, training, accelerator)
+    parts = (inner.autoencoder, inner.adversary)
+    return lambda accelerator: AdversarialStep(objective, objective.judge, parts, training, accelerator)
+
+
+def _reconstruct(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    if isinstance(autoencoder, VQAutoencoder):
+        return autoencoder.decode(autoencoder.encode(images).indices)
+    return autoencoder.decode(autoencoder.encode(images, sample=False).values)
+
+
+def encode_vq(desk: Desk) -> None:
+    """Tokens of the training images: `clean.safetensors` with `tokens (N, n)` and `codebook (k, d)`."""
+    autoencoder = VQAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
+    images = Split.load(desk.inputs["data"] / "train").images
+    with torch.inference_mode():
+        parts = [autoencoder.encode(to_signed(part.to(device()))).indices.cpu() for part in _parts(images, desk)]
+        codebook = autoencoder.codebook.detach().cpu().contiguous()
+    tokens = torch.cat(parts)
+    grid = torch.tensor(tokens.shape[1:])
+    save_file({"tokens": tokens.flatten(1), "codebook": codebook, "grid": grid}, desk.folder / "clean.safetensors")
+
+
+def encode_kl(desk: Desk) -> None:
+    """Latents of the training images: `clean.safetensors` with `mean` and `deviation`, both (N, c, h, w), scaled."""
+    autoencoder = KLAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
+    images = Split.load(desk.inputs["data"] / "train").images
+    means, deviations = [], []
+    with torch.inference_mode():
+        for part in _parts(images, desk):
+            latents = autoencoder.encode(to_signed(part.to(device())), sample=False)
+            scale = autoencoder.latent_scale[:, None, None]
+            means.append(latents.values.cpu())
+            deviations.append((torch.exp(0.5 * latents.log_variance) * scale).cpu())
+    save_file({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, desk.folder / "clean.safetensors")
+
+
+def decode_vq(desk: Desk) -> None:
+    """Images of sampled tokens: `images.safetensors`."""
+    autoencoder = VQAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
+    grid = load_file(desk.inputs["clean"] / "clean.safetensors")["grid"].tolist()
+    images = _through(samples(desk.inputs["samples"]).unflatten(1, grid), autoencoder.decode, desk)
+    save_file({"images": images}, desk.folder / "images.safetensors")
+
+
+def decode_kl(desk: Desk) -> None:
+    """Images of sampled latents: `images.safetensors`."""
+    autoencoder = KLAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
+    images = _through(samples(desk.inputs["samples"]), autoencoder.decode, desk)
+    save_file({"images": images}, desk.folder / "images.safetensors")
+
+
+def _through(values: Tensor, function: Callable[[Tensor], Tensor], desk: Desk) -> Tensor:
+    """uint8 images of `function`, part by part; uint8 values are brought to [-1, 1] first."""
+    with torch.inference_mode():
+        signed = values.dtype == torch.uint8
+        return torch.cat([
+            to_bytes(function(to_signed(part.to(device())) if signed else part.to(device()))).cpu()
+            for part in _parts(values, desk)
+        ])
+
+
+def _parts(values: Tensor, desk: Desk) -> Iterator[Tensor]:
+    return desk.track(values.split(BATCH))
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """uint8 to float in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Float in [-1, 1] (clipped) to uint8, rounded."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def vq_size(settings: Reconstructing) -> Mapping[str, int]:
+    """Size of a VQ autoencoder and its training, for the plan."""
+    return _size(VQAutoencoder, settings)
+
+
+def kl_size(settings: Reconstructing) -> Mapping[str, int]:
+    """Size of a KL autoencoder and its training, for the plan."""
+    return _size(KLAutoencoder, settings)
+
+
+def _size(kind: type[Autoencoder], settings: Reconstructing) -> Mapping[str, int]:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in build(kind, settings.stage).parameters())
+    return {"parameters": count, "steps": settings.stage.training.steps}

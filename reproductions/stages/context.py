@@ -1,0 +1,32 @@
+"""The context loss beside a diffusion loss: the one place where the two are added."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from context_prediction import ContextPrediction, Signal
+from torch import Tensor, nn
+
+from reproductions.experiment import Context
+
+
+class WithContext(nn.Module):
+    """`total = (denoising.loss + weight(t) * context.loss).mean()`, and its two parts.
+
+    signal: (T + 1,) what is left of the image at each time: abar_t, or one minus the mask rate.
+
+    Source: ConPreDiff discrete objective, continuous objective
+    """
+
+    def __init__(self, settings: Context, *, features: int, target: int, signal: Tensor) -> None:
+        super().__init__()
+        self.context = ContextPrediction(
+            features=features, target=target, stride=settings.stride, samples=settings.samples
+        )
+        self.weight = Signal(settings.weight, signal)
+
+    def forward(self, denoising: Any, target: Tensor, *, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Named scalars of a batch; `target` (b, c, h, w) is the clean grid whose neighbours are predicted."""
+        context = self.context(denoising.features, target, t=denoising.t, generator=generator)
+        total = (denoising.loss + self.weight(denoising.t) * context.loss).mean()
+        return {"loss": total, "loss/base": denoising.loss.mean(), "loss/context": context.loss.mean()}

@@ -1,0 +1,114 @@
+"""The continuous backbone: LDM on the KL autoencoder's latents, with or without the context loss; its samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from continuous_diffusion import Epsilon, ForwardProcess, Objective, Schedule, UNet, Velocity
+from continuous_diffusion import sample as draw_latents
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reproductions import text_to_image
+from reproductions.artefacts import Desk
+from reproductions.experiment import Context
+from reproductions.profiles import Continuous, FirstStage, GaussianNoise, Target
+from reproductions.stages.context import WithContext
+
+SCHEDULES = {GaussianNoise.LDM: Schedule.sqrt_linear, GaussianNoise.COSINE: Schedule.cosine}
+TARGETS = {Target.NOISE: Epsilon(), Target.VELOCITY: Velocity()}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A denoiser with its training, and the context loss beside it (None: the base model)."""
+
+    denoiser: Continuous
+    context: Context | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a trained denoiser, from which seed, in what batches and precision."""
+
+    denoiser: Continuous
+    number: int
+    batch: int
+    seed: int
+
+
+def train(desk: Desk) -> None:
+    """Train: `denoiser/`, `captions.safetensors`, and with the context loss `context.safetensors`, apart."""
+    settings: Training = desk.settings
+    clean = load_file(desk.inputs["clean"] / "clean.safetensors", device=str(text_to_image.device()))
+    torch.manual_seed(settings.denoiser.training.seed)
+    module = build(desk, settings, tuple(clean["mean"].shape[1:]))
+
+    def latents(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        mean, deviation = clean["mean"][indices], clean["deviation"][indices]
+        z = mean + deviation * torch.randn(mean.shape, generator=generator, device=generator.device)
+        return z, z
+
+    kept = text_to_image.train(desk, settings.denoiser, module, latents, len(clean["mean"]))
+    denoiser = kept.objective.get_submodule("denoiser")
+    assert isinstance(denoiser, UNet)
+    denoiser.save_pretrained(desk.folder / "denoiser")
+
+
+def build(desk: Desk, settings: Training, latent: tuple[int, ...]) -> text_to_image.TextToImage:
+    """The trained whole for latents (c, h, w): the parts of the base model first, so that both rows begin alike."""
+    encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
+    denoiser = network(settings.denoiser, latent)
+    process, target = ForwardProcess(_schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
+    objective = Objective(denoiser, process, target=target, condition_dropout=settings.denoiser.dropout)
+    context = settings.context and WithContext(
+        settings.context, features=denoiser.feature_width, target=latent[0], signal=process.schedule.signal
+    )
+    return text_to_image.TextToImage(encoder, objective, context)
+
+
+def network(settings: Continuous, latent: tuple[int, ...]) -> UNet:
+    """A fresh U-Net for latents (c, h, w)."""
+    channels, *grid = latent
+    return UNet(
+        in_channels=channels,
+        out_channels=channels,
+        condition_width=settings.captions.width,
+        grid=grid if settings.network.get("attention_positions") else None,
+        **settings.network,
+    )
+
+
+def sample(desk: Desk) -> None:
+    """Latents under the held-out captions: `samples-*.safetensors`."""
+    settings: Sampling = desk.settings
+    denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()
+    process = ForwardProcess(_schedule(settings.denoiser)).to(text_to_image.device())
+    shape = load_file(desk.inputs["clean"] / "clean.safetensors")["mean"].shape[1:]
+
+    def draw(states: Tensor, generators: list[torch.Generator]) -> Tensor:
+        return draw_latents(
+            denoiser,
+            (len(states), *shape),
+            states,
+            process=process,
+            target=TARGETS[settings.denoiser.target],
+            steps=settings.denoiser.steps,
+            guidance=settings.denoiser.guidance,
+            clip=settings.denoiser.clip,
+            generator=generators,
+        )
+
+    text_to_image.sample(desk, settings, draw)
+
+
+def _schedule(settings: Continuous) -> Schedule:
+    return SCHEDULES[settings.noise](settings.levels)
+
+
+def size(settings: Training, first: FirstStage) -> Mapping[str, int]:
+    """Size of a denoiser and its training, for the plan."""
+    latent = (first.network["latent_channels"], first.side, first.side)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in network(settings.denoiser, latent).parameters())
+    return {"parameters": count, "steps": settings.denoiser.training.steps}

@@ -1,0 +1,119 @@
+"""The discrete backbone: VQ-Diffusion on the VQ autoencoder's tokens, with or without the context loss; its samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer
+from discrete_diffusion import sample as draw_tokens
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reproductions import text_to_image
+from reproductions.artefacts import Desk
+from reproductions.experiment import Context
+from reproductions.profiles import Discrete, FirstStage, TokenNoise
+from reproductions.stages.context import WithContext
+
+SCHEDULES = {TokenNoise.PAPER: Schedule.paper, TokenNoise.RELEASED: Schedule.released}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A denoiser with its training, and the context loss beside it (None: the base model)."""
+
+    denoiser: Discrete
+    context: Context | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a trained denoiser, from which seed, in what batches and precision."""
+
+    denoiser: Discrete
+    number: int
+    batch: int
+    seed: int
+
+
+def train(desk: Desk) -> None:
+    """Train: `denoiser/`, `captions.safetensors`, and with the context loss `context.safetensors`, apart."""
+    settings: Training = desk.settings
+    clean = load_file(desk.inputs["clean"] / "clean.safetensors", device=str(text_to_image.device()))
+    grid = (int(clean["grid"][0]), int(clean["grid"][1]))
+    torch.manual_seed(settings.denoiser.training.seed)
+    module = build(desk, settings, clean["codebook"], grid)
+
+    def tokens(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        drawn = clean["tokens"][indices]
+        return drawn, clean["codebook"][drawn].transpose(1, 2).unflatten(2, grid)
+
+    kept = text_to_image.train(desk, settings.denoiser, module, tokens, len(clean["tokens"]))
+    denoiser = kept.objective.get_submodule("denoiser")
+    assert isinstance(denoiser, TokenTransformer)
+    denoiser.save_pretrained(desk.folder / "denoiser")
+
+
+def build(desk: Desk, settings: Training, codebook: Tensor, grid: tuple[int, int]) -> text_to_image.TextToImage:
+    """The trained whole for a codebook (k, d): the parts of the base model first, so that both rows begin alike.
+
+    The context targets are the frozen code vectors of the clean neighbours.
+    """
+    encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
+    denoiser = network(settings.denoiser, len(codebook), grid)
+    process = ForwardProcess(_schedule(settings.denoiser, len(codebook)))
+    objective = Objective(
+        denoiser,
+        process,
+        condition_dropout=settings.denoiser.dropout,
+        vlb_weight=settings.denoiser.vlb_weight,
+        auxiliary_weight=settings.denoiser.auxiliary_weight,
+    )
+    context = settings.context and WithContext(
+        settings.context,
+        features=settings.denoiser.network["width"],
+        target=codebook.shape[1],
+        signal=1 - process.schedule.mask,
+    )
+    return text_to_image.TextToImage(encoder, objective, context)
+
+
+def network(settings: Discrete, codes: int, grid: tuple[int, int]) -> TokenTransformer:
+    """A fresh transformer."""
+    return TokenTransformer(
+        codes=codes, grid=grid, steps=settings.levels, condition_width=settings.captions.width, **settings.network
+    )
+
+
+def sample(desk: Desk) -> None:
+    """Tokens (b, n) under the held-out captions: `samples-*.safetensors`."""
+    settings: Sampling = desk.settings
+    clean = load_file(desk.inputs["clean"] / "clean.safetensors")
+    denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()
+    process = ForwardProcess(_schedule(settings.denoiser, len(clean["codebook"]))).to(text_to_image.device())
+
+    def draw(states: Tensor, generators: list[torch.Generator]) -> Tensor:
+        return draw_tokens(
+            denoiser,
+            (len(states), clean["tokens"].shape[1]),
+            states,
+            process=process,
+            steps=settings.denoiser.steps,
+            guidance=settings.denoiser.guidance,
+            truncation=settings.denoiser.truncation,
+            generator=generators,
+        )
+
+    text_to_image.sample(desk, settings, draw)
+
+
+def _schedule(settings: Discrete, codes: int) -> Schedule:
+    return SCHEDULES[settings.noise](settings.levels, codes)
+
+
+def size(settings: Training, first: FirstStage) -> Mapping[str, int]:
+    """Size of a denoiser and its training, for the plan."""
+    with torch.device("meta"):
+        built = network(settings.denoiser, first.network["codes"], (first.side, first.side))
+        count = sum(p.numel() for p in built.parameters())
+    return {"parameters": count, "steps": settings.denoiser.training.steps}

@@ -1,0 +1,93 @@
+"""Scores of images against the held-out ones, each named for the feature space that it was measured in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusion_evaluation import (
+    FeatureSpace,
+    Score,
+    frechet_distance,
+    mean_score,
+    module_space,
+    proportion,
+    psnr,
+    sliced_wasserstein,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.data import Split
+from reproductions.judge import Judge
+from reproductions.shapes import SETS
+
+ACCURACY = "caption accuracy"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Whose attributes the judge reads (None: no judge), and whether image i reconstructs held-out image i."""
+
+    drawings: str | None
+    paired: bool = False
+
+
+class JudgeFeatures(nn.Module):
+    """The judge's pooled features, as a feature space."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (b, 128) of images in [-1, 1]."""
+        return self.judge.features(images)
+
+
+def measure(desk: Desk) -> None:
+    """Scores of the input "images" (`images.safetensors` or `reconstructions.safetensors`): `scores.json`.
+
+    With a judge, `right.safetensors` says of each image whether its whole caption is right.
+    """
+    settings: Measuring = desk.settings
+    name = "reconstructions" if settings.paired else "images"
+    fake = load_file(desk.inputs["images"] / f"{name}.safetensors")["images"]
+    real = Split.load(desk.inputs["data"] / "held_out")
+    scores: dict[str, Score] = {}
+    with torch.inference_mode():
+        if settings.drawings is not None:
+            scores |= _judged(desk, settings.drawings, real, fake)
+        distance = sliced_wasserstein(real.images, fake, generator=torch.Generator().manual_seed(0)).mean
+        scores[distance.name] = distance
+        if settings.paired:
+            score = mean_score(psnr(real.images[: len(fake)], fake), "PSNR", n_real=len(fake))
+            scores[score.name] = score
+    write_json(desk.folder / "scores.json", {score.name: plain(score) for score in scores.values()})
+
+
+def _judged(desk: Desk, drawings: str, real: Split, fake: Tensor) -> dict[str, Score]:
+    assert real.attributes is not None
+    judge, space = judge_space(desk.inputs["judge"], drawings)
+    distance = frechet_distance(space(real.images), space(fake), space=space.identity)
+    right = judge.right(fake, real.attributes[: len(fake)])
+    save_file({"right": right.contiguous()}, desk.folder / "right.safetensors")
+    return {"distance": distance, "accuracy": proportion(right, ACCURACY)}
+
+
+def judge_space(folder: Path, drawings: str) -> tuple[Judge, FeatureSpace]:
+    """The trained judge, and the feature space that it makes: the name of its scores is the name of the drawings."""
+    judge = Judge(SETS[drawings].vocabulary)
+    judge.load_state_dict(load_file(folder / "judge.safetensors"))
+    return judge.eval(), module_space(drawings, JudgeFeatures(judge.eval()))
+
+
+def plain(score: Score) -> dict[str, Any]:
+    """A score as JSON-able data."""
+    return {
+        "value": score.value,
+        "n_real": score.n_real,
+        "n_fake": score.n_fake,
+        "space": None if score.space is None else vars(score.space),
+    }

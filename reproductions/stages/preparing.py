@@ -1,0 +1,122 @@
+"""Before any model of the paper: pictures, caption tokens, and the judge that reads drawn pictures."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.captions import Tokenizer
+from reproductions.data import DataSettings, Split, load
+from reproductions.judge import Judge
+from reproductions.profiles import Captions
+from reproductions.shapes import SETS
+from reproductions.training import GradientStep, TrainingSettings, fit
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read, and what it was when the plan was made."""
+
+    data: DataSettings
+    fingerprint: str
+
+
+def read(desk: Desk) -> None:
+    """Read or draw the data set: `train/`, `held_out/` and `facts.json`."""
+    reading: Reading = desk.settings
+    splits = load(reading.data, progress=desk.track)
+    splits.train.save(desk.folder / "train")
+    splits.held_out.save(desk.folder / "held_out")
+    facts = {
+        "name": splits.name,
+        "digest": splits.digest,
+        "note": splits.note,
+        "train": len(splits.train.captions),
+        "held_out": len(splits.held_out.captions),
+        "bad": [f"{bad.where}: {bad.reason}" for bad in splits.bad],
+    }
+    write_json(desk.folder / "facts.json", facts)
+
+
+def tokenise(desk: Desk) -> None:
+    """Learn the words of the training captions: `tokenizer.json`, and every training caption's tokens.
+
+    `tokens.safetensors` holds `tokens (M, l)` of all captions, and image i's are those in `first[i] : first[i + 1]`.
+    """
+    settings: Captions = desk.settings
+    train = Split.load(desk.inputs["data"] / "train")
+    spoken = [caption for captions in train.captions for caption in captions]
+    tokenizer = Tokenizer.train(spoken, vocabulary=settings.vocabulary, length=settings.length)
+    tokenizer.save(desk.folder / "tokenizer.json")
+    counts = torch.tensor([0] + [len(captions) for captions in train.captions])
+    save_file({"tokens": tokenizer(spoken), "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
+    write_json(desk.folder / "facts.json", {"cut": tokenizer.cut, "vocabulary": tokenizer.size})
+
+
+class CaptionTokens:
+    """The tokens of the training captions; where an image has several, each step draws one."""
+
+    def __init__(self, desk: Desk, device: torch.device) -> None:
+        loaded = load_file(desk.inputs["captions"] / "tokens.safetensors", device=str(device))
+        self.tokens, self.first = loaded["tokens"], loaded["first"]
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Tokens (b, l) of one caption of each image."""
+        first, after = self.first[indices], self.first[indices + 1]
+        share = torch.rand(len(indices), generator=generator, device=generator.device)
+        return self.tokens[first + (share * (after - first)).long()]
+
+
+class JudgeObjective(nn.Module):
+    """The judge's loss on a batch of drawings."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(
+        self, images: Tensor, attributes: Tensor, *, step: int, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        return {"loss": self.judge.loss(images, attributes, generator=generator).mean()}
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Which drawings the judge reads, and its training."""
+
+    drawings: str
+    training: TrainingSettings
+    fresh: int = 2_000
+
+
+def train_judge(desk: Desk) -> None:
+    """Train the judge on the training drawings: `judge.safetensors`; its accuracy on fresh ones: `scores.json`."""
+    settings: Judging = desk.settings
+    data = SETS[settings.drawings]
+    train = Split.load(desk.inputs["data"] / "train")
+    assert train.attributes is not None
+    attributes = train.attributes
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.training.seed)
+        judge = Judge(data.vocabulary)
+
+    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Any, ...]:
+        return train.images[indices], attributes[indices]
+
+    fit(desk, lambda a: GradientStep(JudgeObjective(judge), settings.training, a), batch, len(attributes), settings.training)
+    judge = judge.cpu().eval()
+    save_file(judge.state_dict(), desk.folder / "judge.safetensors")
+    fresh = Split.load(desk.inputs["data"] / "held_out")
+    assert fresh.attributes is not None
+    right = judge.right(fresh.images, fresh.attributes)
+    write_json(desk.folder / "scores.json", {"right": int(right.sum()), "of": len(right)})
+
+
+def read_facts(desk: Desk, name: str) -> Any:
+    """`facts.json` of an input."""
+    return json.loads((desk.inputs[name] / "facts.json").read_text())

@@ -1,0 +1,137 @@
+"""What a text-to-image row trains: a caption encoder, a diffusion objective and, in some rows, a context loss."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reproductions.artefacts import Desk
+from reproductions.captions import CaptionEncoder, Tokenizer
+from reproductions.data import Split
+from reproductions.profiles import Captions, Denoiser
+from reproductions.stages.preparing import CaptionTokens, read_facts
+from reproductions.training import GradientStep, fit, stream
+
+
+class TotalLoss(Protocol):
+    """Joins a diffusion loss and the context loss (`stages/context.py`)."""
+
+    def __call__(self, denoising: Any, target: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]: ...
+
+
+class TextToImage(nn.Module):
+    """The trained whole; its parts are kept apart, so that the context head is never among what samples.
+
+    Source: ConPreDiff removal at inference
+    """
+
+    def __init__(self, encoder: CaptionEncoder, objective: nn.Module, context: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder, self.objective, self.context = encoder, objective, context
+
+    def forward(
+        self, clean: Tensor, target: Tensor, tokens: Tensor, *, step: int, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """Mean loss of a batch and its parts, "loss/base" and "loss/context" apart."""
+        denoising = self.objective(clean, self.encoder(tokens), generator=generator)
+        if self.context is not None:
+            parts: Mapping[str, Tensor] = self.context(denoising, target, generator=generator)
+        else:
+            parts = {"loss": denoising.loss.mean(), "loss/base": denoising.loss.mean()}
+        return {**parts, **{name: term.mean() for name, term in denoising.terms.items()}}
+
+
+def caption_encoder(desk: Desk, settings: Captions) -> CaptionEncoder:
+    """A fresh caption encoder for the vocabulary of the training captions."""
+    vocabulary = read_facts(desk, "captions")["vocabulary"]
+    return CaptionEncoder(vocabulary, length=settings.length, width=settings.width, depth=settings.depth, heads=settings.heads)
+
+
+def train(
+    desk: Desk,
+    settings: Denoiser,
+    module: TextToImage,
+    clean: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]],
+    length: int,
+) -> TextToImage:
+    """Train `module` on (clean, target) = `clean(indices, generator)` under its captions; returns what is kept."""
+    words: dict[str, CaptionTokens] = {}
+
+    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        if not words:
+            words["tokens"] = CaptionTokens(desk, generator.device)
+        indices = indices.to(generator.device)
+        values, target = clean(indices, generator)
+        return values, target, words["tokens"].draw(indices, generator)
+
+    step = fit(desk, lambda accelerator: GradientStep(module, settings.training, accelerator), batch, length, settings.training)
+    kept = step.result.cpu().eval()
+    assert isinstance(kept, TextToImage)
+    save_file(kept.encoder.state_dict(), desk.folder / "captions.safetensors")
+    if kept.context is not None:
+        save_file(kept.context.state_dict(), desk.folder / "context.safetensors")
+    return kept
+
+
+class SampleSettings(Protocol):
+    """What the sampling stages have in common."""
+
+    @property
+    def denoiser(self) -> Denoiser: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def sample(desk: Desk, settings: SampleSettings, draw: Callable[[Tensor, list[torch.Generator]], Tensor]) -> None:
+    """Draw a sample for each of the first held-out captions, in batches.
+
+    Every batch is written once: an interrupted sampling goes on where it was. Sample i depends on (seed, i) alone.
+
+    draw: (caption states (b, l, d), one generator per sample) -> samples.
+    """
+    states = held_out_states(desk, settings.denoiser.captions, settings.number)
+    starts = range(0, settings.number, settings.batch)
+    missing = [start for start in starts if not part(desk.folder, start).exists()]
+    precision = settings.denoiser.training.precision
+    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
+        mine = range(start, min(start + settings.batch, settings.number))
+        generators = [stream(settings.seed, i, 0, states.device) for i in mine]
+        with torch.inference_mode(), torch.autocast(states.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            drawn = draw(states[mine.start : mine.stop], generators)
+        partial = part(desk.folder, start).with_suffix(".partial")
+        save_file({"samples": drawn.cpu().contiguous()}, partial)
+        partial.rename(part(desk.folder, start))
+
+
+def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:
+    """Caption states (number, l, d) of the first held-out captions, from the trained encoder of input "model"."""
+    encoder = caption_encoder(desk, settings)
+    encoder.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
+    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
+    captions = Split.load(desk.inputs["data"] / "held_out").captions[:number]
+    with torch.inference_mode():
+        states: Tensor = encoder.eval().to(device())(tokenizer([several[0] for several in captions]).to(device()))
+    return states
+
+
+def part(folder: Path, start: int) -> Path:
+    """Where the batch that begins with sample `start` is written."""
+    return folder / f"samples-{start:07d}.safetensors"
+
+
+def samples(folder: Path) -> Tensor:
+    """All samples of a finished sampling, in order."""
+    return torch.cat([load_file(path)["samples"] for path in sorted(folder.glob("samples-*.safetensors"))])
+
+
+def device() -> torch.device:
+    """Where sampling runs."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+

@@ -1,0 +1,347 @@
+"""The only training loop: it takes steps and hands back metrics.
+
+Step `i` depends on `(seed, i)` alone: its batch, its noise and its learning rate. So a run that was killed and
+started again ends bit-identical to one that never was (CPU, one rank).
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+
+from reproductions.artefacts import Desk
+
+Batch = tuple[Any, ...]
+SAVE_EVERY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast; everything is counted in samples, not steps.
+
+    samples: seen in all; batch: global batch; warmup: samples of linear warm-up, then a cosine down to
+    `final_fraction` of `learning_rate`; clip: largest gradient norm; ema: decay of the averaged weights, ramped as
+    `min(ema, (1 + i) / (10 + i))` (None: no average); precision: "no" or "bf16" autocast.
+    """
+
+    samples: int
+    batch: int
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.96)
+    weight_decay: float = 0.01
+    warmup: int = 1600
+    final_fraction: float = 0.03
+    clip: float | None = 1.0
+    ema: float | None = None
+    precision: str = "no"
+    seed: int = 0
+    log_every: int = 20
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return max(1, self.samples // self.batch)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, ...: linear warm-up, then cosine."""
+        warmup = max(1, self.warmup // self.batch)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        floor = self.final_fraction
+        return self.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+class Step(Protocol):
+    """One kind of optimiser step."""
+
+    @property
+    def savable(self) -> Sequence[Any]:
+        """What must survive an interruption besides the prepared modules and optimisers."""
+
+    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Take step `index`; return named scalars, "loss" among them."""
+
+
+StepType = TypeVar("StepType", bound=Step)
+
+
+class GradientStep:
+    """One loss, one optimiser, optionally an average of the weights.
+
+    module: `module(*batch, step=..., generator=...)` returns named scalars with "loss" among them.
+    """
+
+    def __init__(self, module: nn.Module, settings: TrainingSettings, accelerator: Accelerator) -> None:
+        self.settings, self.accelerator = settings, accelerator
+        optimiser = adamw(module.parameters(), settings)
+        self.module, self.optimiser = accelerator.prepare(module, optimiser)
+        self.average = average(accelerator.unwrap_model(self.module), settings.ema) if settings.ema else None
+
+    @property
+    def savable(self) -> Sequence[Any]:
+        return [self.average] if self.average is not None else []
+
+    @property
+    def result(self) -> nn.Module:
+        """The module to keep: averaged where there is an average."""
+        kept = self.average.module if self.average is not None else self.accelerator.unwrap_model(self.module)
+        assert isinstance(kept, nn.Module)
+        return kept
+
+    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        with self.accelerator.autocast():
+            terms = self.module(*batch, step=index, generator=generator)
+        norm = descend(terms["loss"], self.module, self.optimiser, index, self.settings, self.accelerator)
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.module))
+        return {**terms, "gradient norm": norm}
+
+
+class AdversarialStep:
+    """An autoencoder's step, then its discriminator's, on the same reconstructions.
+
+    objective: like GradientStep's module, and its scalars come with the images, "reconstruction image"; judge:
+    `judge(images, reconstruction, step=...)` gives the discriminator's loss.
+    """
+
+    def __init__(
+        self, objective: nn.Module, judge: nn.Module, parts: tuple[nn.Module, nn.Module], settings: TrainingSettings, accelerator: Accelerator
+    ) -> None:
+        self.settings, self.accelerator = settings, accelerator
+        self.objective, self.judge, (self.autoencoder, self.discriminator) = objective, judge, parts
+        optimisers = [adamw(part.parameters(), settings) for part in parts]
+        self.optimisers = [accelerator.prepare(optimiser) for optimiser in optimisers]
+
+    @property
+    def savable(self) -> Sequence[Any]:
+        return [self.autoencoder, self.discriminator]
+
+    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        with self.accelerator.autocast():
+            terms = dict(self.objective(*batch, step=index, generator=generator))
+        reconstruction = terms.pop("reconstruction image")
+        norm = descend(terms["loss"], self.autoencoder, self.optimisers[0], index, self.settings, self.accelerator)
+        self.discriminator.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            judged = self.judge(batch[0], reconstruction.detach(), step=index)
+        descend(judged, self.discriminator, self.optimisers[1], index, self.settings, self.accelerator)
+        return {**terms, "discriminator": judged.detach(), "gradient norm": norm}
+
+
+def adamw(parameters: Iterator[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW as `settings` says."""
+    return torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+
+
+def average(module: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights; its decay ramps up as `(1 + i) / (10 + i)`."""
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        beta = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - beta)
+
+    return AveragedModel(module, multi_avg_fn=update)
+
+
+def descend(
+    loss: Tensor, module: nn.Module, optimiser: Any, index: int, settings: TrainingSettings, accelerator: Accelerator
+) -> Tensor:
+    """Backward, clip, step; returns the gradient norm before clipping."""
+    for group in optimiser.param_groups:
+        group["lr"] = settings.rate(index)
+    accelerator.backward(loss)
+    bound = math.inf if settings.clip is None else settings.clip
+    norm = accelerator.clip_grad_norm_(module.parameters(), bound)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return torch.as_tensor(norm).detach()
+
+
+def train(
+    step: Step,
+    batch: Callable[[Tensor, torch.Generator], Batch],
+    length: int,
+    settings: TrainingSettings,
+    folder: Path,
+    accelerator: Accelerator,
+    log: Callable[[int, Mapping[str, float]], None] = lambda index, terms: None,
+) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Take the steps that are left; yield the index of each and the terms that were last logged.
+
+    batch: indices (global batch / ranks,) of a set of `length` examples -> what `step` takes. Checkpoints go to
+    `folder` every few seconds, complete or not at all; the newest one is where the next call goes on.
+    Every `settings.log_every` steps the terms' means since the last time go to `log` and to `History`.
+
+    Raises:
+        FloatingPointError: when the loss is no longer finite.
+    """
+    history = History()
+    accelerator.register_for_checkpointing(history, *step.savable)
+    start = resume(accelerator, folder, settings)
+    saved = time.monotonic()
+    for index in range(start, settings.steps):
+        indices = shuffled(length, settings.batch, index, settings.seed)
+        mine = indices[accelerator.process_index :: accelerator.num_processes]
+        generator = stream(settings.seed, index, accelerator.process_index, accelerator.device)
+        terms = step(batch(mine, generator), index, generator)
+        history.add(terms)
+        if (index + 1) % settings.log_every == 0 or index + 1 == settings.steps:
+            means = history.close(index + 1)
+            if not math.isfinite(means["loss"]):
+                raise FloatingPointError(
+                    f"the loss is {means['loss']} at step {index + 1}: try a lower learning rate or precision 'no'"
+                )
+            log(index + 1, means)
+        yield index, history.last
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS and index + 1 < settings.steps:
+            save(accelerator, folder, index + 1, settings)
+            saved = time.monotonic()
+    (folder / "curves.json").write_text(json.dumps(history.rows))
+    clear(folder)
+
+
+class History:
+    """The means of the logged terms; part of every checkpoint."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        return self.rows[-1] if self.rows else {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        for name, value in terms.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+
+    def close(self, step: int) -> Mapping[str, float]:
+        means = {name: float(total) / self.count for name, total in self.sums.items()}
+        self.rows.append({"step": step, **means})
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.sums, self.count = state["rows"], state["sums"], state["count"]
+
+
+@lru_cache(maxsize=2)
+def permutation(length: int, epoch: int, seed: int) -> Tensor:
+    """The order of one pass over the data."""
+    return torch.randperm(length, generator=stream(seed, epoch, -1, torch.device("cpu")))
+
+
+def shuffled(length: int, batch: int, step: int, seed: int) -> Tensor:
+    """The indices (batch,) of step `step`: consecutive places of one shuffled pass after the other."""
+    places = range(step * batch, (step + 1) * batch)
+    epochs = torch.tensor([place // length for place in places])
+    within = torch.tensor([place % length for place in places])
+    pieces = [permutation(length, int(e), seed)[within[epochs == e]] for e in epochs.unique()]
+    return torch.cat(pieces)
+
+
+def stream(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
+    """The random numbers of one step on one rank; torch's global generator is set to the same place."""
+    key = int.from_bytes(hashlib.sha256(f"{seed},{step},{rank}".encode()).digest()[:7], "big")
+    if rank >= 0:
+        torch.manual_seed(key)
+    return torch.Generator(device).manual_seed(key)
+
+
+def save(accelerator: Accelerator, folder: Path, done: int, settings: TrainingSettings) -> None:
+    """Write a checkpoint under a partial name, rename it, drop the older ones."""
+    partial = folder / "checkpoint.partial"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    if accelerator.is_main_process:
+        (partial / "position.json").write_text(json.dumps({"step": done, "settings": repr(settings)}))
+        older = list(folder.glob("checkpoint-*"))
+        os.replace(partial, folder / f"checkpoint-{done:09d}")
+        for path in older:
+            shutil.rmtree(path, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def resume(accelerator: Accelerator, folder: Path, settings: TrainingSettings) -> int:
+    """Load the newest checkpoint; returns the number of steps that are done.
+
+    Raises:
+        ValueError: for a checkpoint that was written under other settings.
+    """
+    found = sorted(folder.glob("checkpoint-*"))
+    if not found:
+        return 0
+    position = json.loads((found[-1] / "position.json").read_text())
+    if position["settings"] != repr(settings):
+        raise ValueError(
+            f"{found[-1]} was written with other settings ({position['settings']}; now {settings!r}): "
+            "give the same settings again, or remove that folder to start afresh"
+        )
+    accelerator.load_state(str(found[-1]))
+    return int(position["step"])
+
+
+def resumed(folder: Path) -> int:
+    """Steps that the newest checkpoint has done."""
+    return max((int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*")), default=0)
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoints of a training that is complete."""
+    for path in folder.glob("checkpoint*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def fit(
+    desk: Desk,
+    make: Callable[[Accelerator], StepType],
+    batch: Callable[[Tensor, torch.Generator], Batch],
+    length: int,
+    settings: TrainingSettings,
+) -> StepType:
+    """Train inside a stage: progress on `desk.track`, curves on TensorBoard and in `curves.json`; returns the step.
+
+    make: builds the step on the accelerator that it is given; batch: (indices, generator) -> what the step takes.
+    """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision)
+    step = make(accelerator)
+    board = SummaryWriter(str(desk.tensorboard)) if accelerator.is_main_process else None
+
+    def log(index: int, terms: Mapping[str, float]) -> None:
+        if board is not None:
+            for name, value in terms.items():
+                if name != "step":
+                    board.add_scalar(name, value, index)
+
+    taken = train(step, batch, length, settings, desk.folder, accelerator, log)
+    for _, terms in desk.track(taken, settings.steps, resumed(desk.folder)):
+        if terms:
+            desk.track.note(f"loss {terms['loss']:.4f}")
+    if board is not None:
+        board.close()
+    return step
