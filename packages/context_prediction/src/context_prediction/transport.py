@@ -94,7 +94,7 @@ def _enumerate(cost: Tensor) -> Tensor:
 def _solve_each(cost: Tensor) -> Tensor:
     problems = cost.double().cpu().numpy()
     columns = [linear_sum_assignment(problem)[1] for problem in problems]
-    return torch.from_numpy(np.stack(columns).astype(np.int64)).to(cost.device)
+    return torch.from_numpy(np.array(columns, dtype=np.int64).reshape(cost.shape[:-1])).to(cost.device)
 
 
 @lru_cache

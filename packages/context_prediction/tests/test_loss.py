@@ -1,0 +1,211 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from context_prediction import (
+    Border,
+    Constant,
+    ContextPrediction,
+    DirectContextPrediction,
+    linear_assignment,
+    wasserstein_rms,
+)
+
+
+class Toy(nn.Module):
+    """A denoiser of two layers that hands out the input of its last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x):
+        features = torch.tanh(self.first(x))
+        return self.last(features), features
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_loss_follows_the_formula(generator):
+    """Draws and matching redone by hand from the same numbers. Checks: ConPreDiff neighbourhood distribution loss"""
+    context = ContextPrediction(features=8, target=3, stride=2, samples=4)
+    features, target = torch.randn(2, 8, 5, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
+    result = context(features, target, generator=seeded(1))
+    same = seeded(1)
+    real = context.neighbourhood.draw(target, 4, generator=same)
+    generated = context.decoder(features, 4, generator=same)
+    for unit in [(0, 0, 0), (1, 2, 3), (1, 4, 5)]:
+        b, y, x = unit
+        apart = (generated[b, :, None, :, y, x] - real[b, None, :, :, y, x]).square().mean(-1)
+        matching = linear_assignment(apart[None])[0]
+        torch.testing.assert_close(result.units[unit], apart[torch.arange(4), matching].mean())
+    torch.testing.assert_close(result.loss, result.units.mean((1, 2)))
+
+
+def test_direct_loss_follows_the_formula(generator):
+    """Each neighbour against its own target, by loops. Checks: ConPreDiff point and neighbourhood loss"""
+    context = DirectContextPrediction(features=8, target=3, stride=1)
+    features, target = torch.randn(2, 8, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
+    predicted = context.decoder(features)
+    result = context(features, target)
+    for y, x in [(0, 0), (2, 2), (3, 1)]:
+        errors = []
+        for j, (dy, dx) in enumerate(context.neighbourhood.offsets()):
+            if 0 <= y + dy < 4 and 0 <= x + dx < 5:
+                errors.append((predicted[:, j, :, y, x] - target[:, :, y + dy, x + dx]).square().mean(1))
+        torch.testing.assert_close(result.units[:, y, x], torch.stack(errors).mean(0))
+    torch.testing.assert_close(result.loss, result.units.mean((1, 2)))
+
+
+@pytest.mark.parametrize("border", list(Border))
+def test_a_constant_image_is_predicted_perfectly(border):
+    """If every neighbour is the same vector and the decoder says so, the loss is zero."""
+    context = ContextPrediction(features=4, target=2, border=border)
+    nn.init.zeros_(context.decoder.generate[-1].weight)
+    nn.init.constant_(context.decoder.generate[-1].bias, 0.7)
+    result = context(torch.randn(1, 4, 8, 8), torch.full((1, 2, 8, 8), 0.7))
+    assert (result.units == 0).all() and result.loss.shape == (1,)
+
+
+def test_training_the_head_lowers_the_loss(generator):
+    """On flat images, whose neighbours the features tell. Checks: ConPreDiff neighbourhood distribution loss"""
+    torch.manual_seed(0)
+    context = ContextPrediction(features=4, target=2, width=16, samples=3)
+    features = torch.randn(8, 4, 1, 1).expand(8, 4, 4, 4)
+    target = features[:, :2]
+    optimiser = torch.optim.Adam(context.parameters(), 2e-2)
+    losses = []
+    for _ in range(40):
+        losses.append(context(features, target, generator=generator).loss.mean())
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < 0.25 * losses[0]
+
+
+@pytest.mark.parametrize("make", [ContextPrediction, DirectContextPrediction])
+def test_targets_receive_no_gradient_and_features_do(make, generator):
+    target = torch.randn(2, 3, 5, 5, requires_grad=True)
+    features = torch.randn(2, 8, 5, 5, requires_grad=True)
+    make(features=8, target=3, stride=1)(features, target, generator=generator).loss.sum().backward()
+    assert target.grad is None
+    assert features.grad is not None and (features.grad.abs().sum((0, 1)) > 0).all()
+
+
+def test_loss_depends_on_the_generator_alone():
+    context = ContextPrediction(features=8, target=3)
+    features, target = torch.randn(2, 8, 5, 5), torch.randn(2, 3, 5, 5)
+    one, same, other = (context(features, target, generator=seeded(s)).loss for s in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_grids_of_other_dimensions(generator):
+    for grid in [(12,), (3, 4, 5)]:
+        context = ContextPrediction(features=4, target=2, stride=1, dimensions=len(grid))
+        result = context(torch.randn(1, 4, *grid), torch.randn(1, 2, *grid), generator=generator)
+        assert result.units.shape == (1, *grid) and result.loss.isfinite().all()
+
+
+def test_autocast_agrees_with_single_precision(generator):
+    context = ContextPrediction(features=16, target=3)
+    features, target = torch.randn(2, 16, 6, 6, generator=generator), torch.randn(2, 3, 6, 6, generator=generator)
+    exact = context(features, target, generator=seeded(1)).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = context(features, target, generator=seeded(1)).loss
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, exact, rtol=2e-2, atol=0)
+
+
+def test_double_precision_agrees_with_single(generator):
+    context = ContextPrediction(features=16, target=3)
+    features, target = torch.randn(2, 16, 6, 6, generator=generator), torch.randn(2, 3, 6, 6, generator=generator)
+    single = context(features, target, generator=seeded(1)).loss
+    double = context.double()(features.double(), target.double(), generator=seeded(1)).loss
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=0)
+
+
+def test_the_backbone_does_not_know_of_the_head():
+    """Parameters, keys and outputs are bit-identical with and without it. Checks: ConPreDiff removal at inference"""
+    torch.manual_seed(0)
+    alone = Toy()
+    together = copy.deepcopy(alone)
+    context = ContextPrediction(features=16, target=3)
+    noisy, clean = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    _, features = together(noisy)
+    context(features, clean, generator=seeded(1)).loss.mean().backward()
+    assert together.first.weight.grad is not None and together.last.weight.grad is None
+    assert list(alone.state_dict()) == list(together.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), together.parameters(), strict=True))
+    assert torch.equal(alone(noisy)[0], together(noisy)[0])
+
+
+def test_a_weight_of_zero_trains_the_same_backbone():
+    """With weight 0 every step equals, to the bit, that of the loop without the head."""
+    torch.manual_seed(0)
+    models = {"without": Toy(), "with": Toy()}
+    models["with"].load_state_dict(models["without"].state_dict())
+    context, weight = ContextPrediction(features=16, target=3, stride=1), Constant(0.0)
+    for name, model in models.items():
+        optimiser, draws = torch.optim.Adam(model.parameters(), 1e-2), seeded(3)
+        for _ in range(3):
+            clean = torch.randn(2, 3, 6, 6, generator=draws)
+            estimate, features = model(clean + torch.randn(2, 3, 6, 6, generator=draws))
+            loss = (estimate - clean).square().mean((1, 2, 3))
+            if name == "with":
+                loss = loss + weight(torch.ones(2, dtype=torch.int64)) * context(features, clean).loss
+            optimiser.zero_grad()
+            loss.mean().backward()
+            optimiser.step()
+    assert all(torch.equal(models["with"].state_dict()[k], v) for k, v in models["without"].state_dict().items())
+
+
+def test_another_distance_can_be_given(generator):
+    contexts = [
+        ContextPrediction(features=4, target=2, distance=d) for d in (wasserstein_rms, lambda a, b: a[..., 0, 0])
+    ]
+    for context in contexts:
+        features, target = torch.randn(1, 4, 5, 5), torch.randn(1, 2, 5, 5)
+        result = context(features, target, generator=seeded(1))
+        same = seeded(1)
+        real = context.neighbourhood.draw(target, 5, generator=same).movedim((1, 2), (-2, -1))
+        generated = context.decoder(features, 5, generator=same).movedim((1, 2), (-2, -1))
+        assert torch.equal(result.units, context.distance(generated, real))
+
+
+def test_state_dict_round_trip(generator):
+    one, other = (ContextPrediction(features=8, target=3, timed=True) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    features, target, t = torch.randn(2, 8, 5, 5), torch.randn(2, 3, 5, 5), torch.tensor([3, 70])
+    losses = [context(features, target, t=t, generator=seeded(1)).loss for context in (one, other)]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("make", [ContextPrediction, DirectContextPrediction])
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_bad_input_is_named(make):
+    context, good = make(features=4, target=2, stride=1), torch.zeros(1, 4, 5, 5)
+    with pytest.raises(ValueError, match="must share batch and grid"):
+        context(good, torch.zeros(1, 2, 6, 5))
+    with pytest.raises(ValueError, match="must share batch and grid"):
+        context(good, torch.zeros(2, 2, 5, 5))
+    with pytest.raises(ValueError, match=r"features has shape \(0, 4, 5, 5\), which is empty"):
+        context(good[:0], torch.zeros(0, 2, 5, 5))
+    with pytest.raises(ValueError, match="target .* not finite"):
+        context(good, torch.full((1, 2, 5, 5), torch.nan))
+    with pytest.raises(ValueError, match="features .* not finite"):
+        context(good + torch.inf, torch.zeros(1, 2, 5, 5))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_integer_targets_are_refused():
+    with pytest.raises(TypeError, match="code vectors"):
+        ContextPrediction(features=4, target=2)(torch.zeros(1, 4, 5, 5), torch.zeros(1, 2, 5, 5, dtype=torch.int64))
+
+
+def test_constructor_arguments_are_checked():
+    with pytest.raises(ValueError, match="samples is 0"):
+        ContextPrediction(features=4, target=2, samples=0)

@@ -1,0 +1,158 @@
+import json
+from itertools import permutations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from scipy.optimize import linear_sum_assignment
+
+from context_prediction import linear_assignment, wasserstein, wasserstein_rms
+
+sizes = st.integers(1, 6)
+seeds = st.integers(0, 2**31)
+
+
+def least_totals(cost):
+    """Least total cost of every problem, by trying all permutations."""
+    rows = torch.arange(cost.shape[-1])
+    return torch.stack([cost[..., rows, list(columns)].sum(-1) for columns in permutations(rows.tolist())]).amin(0)
+
+
+def totals(cost, matching):
+    return cost.gather(-1, matching[..., None]).squeeze(-1).sum(-1)
+
+
+@given(q=sizes, seed=seeds, tied=st.booleans(), dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+@settings(deadline=None, max_examples=30)
+def test_assignment_is_exactly_optimal(q, seed, tied, dtype):
+    """Against brute force, ties and repeated rows included. Checks: ConPreDiff empirical Wasserstein distance"""
+    generator = torch.Generator().manual_seed(seed)
+    cost = torch.rand(7, 3, q, q, generator=generator)
+    cost = ((3 * cost).floor() if tied else cost).to(dtype)
+    cost[0, 0] = cost[0, 0, :1]
+    matching = linear_assignment(cost)
+    assert torch.equal(matching.sort(-1).values, torch.arange(q).expand(7, 3, q))
+    torch.testing.assert_close(totals(cost.double(), matching), least_totals(cost.double()), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("q", [2, 3, 4, 5, 6, 9])
+def test_assignment_costs_what_scipy_finds(q, generator):
+    """Checks: ConPreDiff empirical Wasserstein distance"""
+    cost = torch.randn(50, q, q, generator=generator, dtype=torch.float64)
+    peer = torch.stack([torch.from_numpy(linear_sum_assignment(problem)[1]) for problem in cost.numpy()])
+    torch.testing.assert_close(totals(cost, linear_assignment(cost)), totals(cost, peer), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("q", [4, 7])
+def test_chunks_do_not_change_the_result(q, generator):
+    a, b = torch.randn(2, 33, q, 3, generator=generator)
+    cost = torch.cdist(a, b)
+    assert torch.equal(linear_assignment(cost, chunk=5), linear_assignment(cost))
+    assert torch.equal(wasserstein(a, b, chunk=5), wasserstein(a, b))
+    assert torch.equal(wasserstein_rms(a, b, chunk=5), wasserstein_rms(a, b))
+
+
+@given(q=sizes, seed=seeds)
+@settings(deadline=None, max_examples=20)
+def test_wasserstein_by_brute_force(q, seed):
+    """Checks: ConPreDiff empirical Wasserstein distance"""
+    a, b = torch.randn(2, 4, q, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    squared = (a[:, :, None] - b[:, None]).square().mean(-1)
+    torch.testing.assert_close(wasserstein(a, b), least_totals(squared) / q)
+    torch.testing.assert_close(wasserstein_rms(a, b), least_totals(squared.sqrt()) / q)
+
+
+def test_wasserstein_on_a_line_matches_sorted_points(generator):
+    """On a line the optimal transport is monotone. Checks: ConPreDiff empirical Wasserstein distance"""
+    a, b = torch.randn(2, 40, 5, 1, generator=generator)
+    torch.testing.assert_close(wasserstein(a, b), (a.sort(1).values - b.sort(1).values).square().mean((1, 2)))
+
+
+def test_wasserstein_to_a_shifted_copy_is_the_shift_squared(generator):
+    a, shift = torch.randn(20, 5, 3, generator=generator), torch.tensor([0.3, -2.0, 5.0])
+    moved = (a + shift)[:, torch.randperm(5, generator=generator)]
+    torch.testing.assert_close(wasserstein(a, moved), shift.square().mean().expand(20))
+
+
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+@pytest.mark.parametrize("q", [1, 4, 7])
+def test_distances_between_multisets(distance, q, generator):
+    """Symmetric, blind to order, zero for equal multisets and for no others."""
+    a, b = torch.randn(2, 12, q, 3, generator=generator, dtype=torch.float64)
+    a[0, :] = a[0, :1]
+    shuffled = torch.randperm(q, generator=generator)
+    torch.testing.assert_close(distance(a[:, shuffled], b), distance(a, b))
+    torch.testing.assert_close(distance(a, b[:, shuffled]), distance(a, b))
+    torch.testing.assert_close(distance(b, a), distance(a, b))
+    assert (distance(a, a[:, shuffled]) == 0).all()
+    assert (distance(a, b) > 0).all()
+
+
+def test_multiplicities_count():
+    """Equal as sets, not as multisets."""
+    a, b = torch.tensor([[[0.0], [0.0], [1.0]]]), torch.tensor([[[0.0], [1.0], [1.0]]])
+    torch.testing.assert_close(wasserstein(a, b), torch.tensor([1 / 3]))
+
+
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+@pytest.mark.parametrize("q", [3, 6])
+def test_gradients_off_ties(distance, q, generator):
+    """Against finite differences. Checks: ConPreDiff empirical Wasserstein distance"""
+    a, b = torch.randn(2, 3, q, 2, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(distance, (a.requires_grad_(), b.requires_grad_()))
+
+
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+def test_gradient_is_finite_where_sets_coincide(distance):
+    a = torch.ones(2, 4, 3, requires_grad=True)
+    distance(a, torch.ones(2, 4, 3)).sum().backward()
+    assert a.grad is not None and (a.grad == 0).all()
+
+
+def test_half_precision_is_computed_in_single(generator):
+    a, b = torch.randn(2, 9, 4, 3, generator=generator).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = wasserstein(a, b)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, wasserstein(a.float(), b.float()))
+
+
+def test_no_problems_no_matching():
+    assert linear_assignment(torch.zeros(0, 4, 4)).shape == (0, 4)
+    assert wasserstein(torch.zeros(0, 7, 3), torch.zeros(0, 7, 3)).shape == (0,)
+
+
+@pytest.mark.parametrize("q", [3, 7])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_costs_that_are_not_finite_are_refused(q, bad):
+    cost = torch.zeros(2, q, q)
+    cost[1, 0, 0] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        linear_assignment(cost)
+
+
+@pytest.mark.parity
+def test_recorded_outputs_of_nwr_gae(golden):
+    """Loss, gradient and matching of the released code. Checks: NWR-GAE neighbourhood reconstruction loss"""
+    folder = golden / "nwrgae_hungarian"
+    recorded = load_file(folder / "io.safetensors")
+    for case in json.loads((folder / "config.json").read_text())["cases"]:
+        values = {name.split(".", 1)[1]: x for name, x in recorded.items() if name.startswith(f"c{case['index']}.")}
+        predictions = values["predictions"].requires_grad_()
+        a, b = predictions[:, : case["mask"]], values["targets"][:, : case["mask"]]
+        loss = wasserstein_rms(a, b).mean()
+        loss.backward()
+        matching = linear_assignment(torch.cdist(a.detach().double(), b.double()))
+        assert torch.equal(matching, values["assignment_target_of_prediction"])
+        torch.testing.assert_close(loss.detach(), values["loss"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(predictions.grad, values["grad_predictions"], rtol=0, atol=1e-6)
+        squared = wasserstein(values["predictions"].detach(), values["targets"]).mean()
+        torch.testing.assert_close(squared, values["class_variant_mean_squared_loss"], rtol=0, atol=1e-5)
+
+
+def test_root_mean_square_form_by_hand():
+    """Pairs at distances 3 and 4 in one of two channels. Checks: NWR-GAE neighbourhood reconstruction loss"""
+    a, b = torch.tensor([[[0.0, 0.0], [10.0, 0.0]]]), torch.tensor([[[14.0, 0.0], [3.0, 0.0]]])
+    torch.testing.assert_close(wasserstein_rms(a, b), torch.tensor([3.5 / 2**0.5]))
