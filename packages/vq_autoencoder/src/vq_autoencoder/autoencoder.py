@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -86,7 +86,7 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         self.post_quant_conv = nn.Conv2d(code_width, between, 1)
 
     @classmethod
-    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> Self:  # noqa: ANN401
+    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> VQAutoencoder:  # noqa: ANN401
         """An autoencoder with the released code's weights: `beta` on the codebook term and 1 on the commitment term."""
         return cls(codebook_weight=beta, commitment_weight=1.0, **arguments)
 

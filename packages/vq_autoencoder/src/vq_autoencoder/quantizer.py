@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ._types import Codebook, Grid, PerCode, PerExample, Rows, Scalar, TokenGrid, TokenRow
@@ -216,7 +217,7 @@ def _mean_square(difference: Grid) -> PerExample:
     return difference.square().mean(dim=(1, 2, 3))
 
 
-def _draw(rows: Rows, count: int, generator: torch.Generator | None) -> Rows:
+def _draw(rows: Rows, count: int, generator: torch.Generator | None) -> Float[Tensor, "count d"]:
     device = rows.device if generator is None else generator.device
     order = torch.randperm(len(rows), generator=generator, device=device).to(rows.device)
     return rows[order.repeat(-(-count // len(rows)))[:count]].contiguous()
