@@ -1,0 +1,61 @@
+"""Numbers as people read them: rounded, grouped, with their sign, their interval and their count."""
+
+import math
+
+from reproductions.findings import Measurement, Report
+
+NARROW = "\N{NO-BREAK SPACE}"
+
+
+def figure(value: float | None) -> str:
+    """Write a number: one decimal from 100, two from 1, three below that, two significant digits below 0.01."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "not finite"
+    size = abs(value)
+    decimals = (
+        1 if size >= 100 else 2 if size >= 1 else 3 if size >= 0.01 or size == 0 else 1 - math.floor(math.log10(size))
+    )
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Write a difference, with its sign."""
+    return "+" + figure(value) if value > 0 else figure(value)
+
+
+def interval(measurement: Measurement) -> str:
+    """Write the interval, or say why there is none."""
+    low, high = measurement.low, measurement.high
+    return "one seed" if low is None or high is None else f"{figure(low)} to {figure(high)}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}{NARROW}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NARROW}min {rest:02d}{NARROW}s"
+    return f"{minutes // 60}{NARROW}h {minutes % 60:02d}{NARROW}min"
+
+
+def count(value: float | None, unit: str = "") -> str:
+    """Write a whole number with its thousands apart, and its unit after it."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}".replace(",", NARROW) + (NARROW + unit if unit else "")
+
+
+def sample_counts(report: Report, metric: str) -> str:
+    """Say how many samples a metric was measured with, and against how many real images."""
+    found = [row.measured[metric] for row in report.rows if row.measured and metric in row.measured]
+    pairs = dict.fromkeys((m.n_fake, m.n_real) for m in found if m.n_fake is not None)
+    said = [f"{count(n_fake)} samples" + against(n_real) for n_fake, n_real in pairs]
+    return "; ".join(said)
+
+
+def against(n_real: int | None) -> str:
+    """Name the real images that samples were measured against, if any."""
+    return "" if n_real is None else f" against {count(n_real)} real images"

@@ -1,0 +1,171 @@
+"""The files of a table: `<table>.json`, `<table>.md`, `<table>.html` (one file), `samples/*.png`, `manifest.json`."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reproductions import curves, grids, numerals
+from reproductions.findings import Better as Better
+from reproductions.findings import Cost as Cost
+from reproductions.findings import Curve as Curve
+from reproductions.findings import Difference as Difference
+from reproductions.findings import Measurement as Measurement
+from reproductions.findings import MetricInfo as MetricInfo
+from reproductions.findings import Report as Report
+from reproductions.findings import RowResult as RowResult
+from reproductions.findings import Samples as Samples
+from reproductions.findings import differences as differences
+from reproductions.findings import summarise as summarise
+from reproductions.markdown import ARROWS, markdown
+
+COMPARED = 12
+SHOWN = 48
+PICTURE_SIDE = 96
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write all files of the report under `folder`, each whole or not at all; equal reports give equal bytes.
+
+    Raises:
+        ValueError: where two approaches would write the same picture file.
+        OSError: where the folder cannot be written.
+    """
+    pictures = _pictures(report)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    for name, content in pictures.items():
+        _write(folder / "samples" / f"{name}.png", content)
+    _write(folder / "manifest.json", _json(manifest(report)))
+    _write(folder / f"{report.table}.md", markdown(report).encode())
+    _write(folder / f"{report.table}.html", html(report).encode())
+    _write(folder / f"{report.table}.json", _json(table(report)))
+
+
+def table(report: Report) -> dict[str, Any]:
+    """The table as JSON-able values, in full precision; it holds no times, so that equal runs are equal."""
+    rows = [
+        {
+            "approach": row.approach,
+            "kind": row.kind,
+            "paper": dict(row.paper),
+            "measured": None if row.measured is None else {name: _measurement(m) for name, m in row.measured.items()},
+        }
+        for row in report.rows
+    ]
+    return {
+        "table": report.table,
+        "profile": report.profile,
+        "comparable": report.comparable,
+        "data": report.data,
+        "rows": rows,
+        "environment": dict(report.environment),
+        "manifest": dict(report.manifest),
+    }
+
+
+def manifest(report: Report) -> dict[str, Any]:
+    """The manifest, the environment, and what every stage took: wall time in seconds, peak memory, steps, parameters."""
+    costs = {
+        cost.stage: {
+            "wall_seconds": cost.seconds,
+            "peak_mib": cost.peak_mib,
+            "steps": cost.steps,
+            "parameters": cost.parameters,
+            "reused": cost.reused,
+        }
+        for cost in report.costs
+    }
+    return {**report.manifest, "environment": dict(report.environment), "costs": costs}
+
+
+def html(report: Report) -> str:
+    """The report as one page: no scripts, nothing loaded from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        figure=numerals.figure,
+        signed=numerals.signed,
+        interval=numerals.interval,
+        duration=numerals.duration,
+        count=numerals.count,
+        breakable=breakable,
+    )
+    environment.globals.update(arrows=ARROWS, sample_counts=numerals.sample_counts)
+    shown = min(SHOWN, len(report.captions))
+    reconstructed = {"real": report.real, **report.reconstructions} if report.reconstructions else {}
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        differences=list(differences(report)),
+        panels=curves.panels(report.curves),
+        compared=min(COMPARED, shown),
+        shown=shown,
+        real=grids.wall("real", report.real, COMPARED),
+        walls=[grids.wall(some.approach, some.images, shown, some.right) for some in report.paired_samples if shown],
+        reconstructions=[grids.wall(name, images, COMPARED) for name, images in reconstructed.items()],
+    )
+
+
+def breakable(name: str) -> Markup:
+    """Let a name break after its hyphens, underscores and opening brackets."""
+    return Markup("<wbr>").join(re.split(r"(?<=[-_\[/])", name))
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
+def _pictures(report: Report) -> dict[str, bytes]:
+    images = {"real": report.real}
+    images |= {f"reconstructions-{slug(name)}": some for name, some in report.reconstructions.items()}
+    for samples in report.samples:
+        if slug(samples.approach) in images:
+            raise ValueError(f"two pictures would be called {slug(samples.approach)}.png; rename {samples.approach!r}")
+        images[slug(samples.approach)] = samples.images
+    pictures = {
+        name: grids.grid(some, 8, grids.fitting_scale(some, PICTURE_SIDE)) for name, some in images.items() if len(some)
+    }
+    if report.samples and report.captions:
+        pictures["comparison"] = grids.comparison_grid(report)
+    return {name: grids.png(some) for name, some in pictures.items()}
+
+
+def _measurement(m: Measurement) -> dict[str, Any]:
+    return {
+        "mean": m.mean,
+        "std": m.std,
+        "low": m.low,
+        "high": m.high,
+        "seeds": list(m.seeds),
+        "n_real": m.n_real,
+        "n_fake": m.n_fake,
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
