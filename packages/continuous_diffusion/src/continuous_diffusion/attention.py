@@ -28,14 +28,14 @@ def _split(tokens: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return tokens.view(b, n, parts, heads, width // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _join(heads: Heads) -> Tokens:
+def _join(heads: Heads) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:
     """The layer with all its parameters set to 0, so that the block it ends starts as the identity."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
@@ -94,22 +94,28 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention, feed-forward, each on normalised tokens and added to them.
 
+    `feed_forward` is how many times wider its hidden layer is; 0 leaves it out.
+
     Deviation: the paper's Table 16 lists self-attention, MLP, cross-attention; the released code and weights have
     the order used here.
     """
 
     def __init__(self, width: int, heads: int, condition_width: int, feed_forward: int) -> None:
         super().__init__()
-        self.norm_self, self.norm_cross, self.norm_feed = (nn.LayerNorm(width) for _ in range(3))
+        self.norm_self, self.norm_cross = nn.LayerNorm(width), nn.LayerNorm(width)
         self.self_attention = SelfAttention(width, heads, bias=False)
         self.cross_attention = CrossAttention(width, heads, condition_width)
-        self.feed_forward = FeedForward(width, feed_forward)
+        self.norm_feed = nn.LayerNorm(width) if feed_forward else None
+        self.feed_forward = FeedForward(width, feed_forward) if feed_forward else None
 
     def forward(self, tokens: Tokens, condition: Condition) -> Tokens:
         """Tokens (b, n, d) and states (b, l, d_c) to tokens (b, n, d)."""
         tokens = tokens + self.self_attention(self.norm_self(tokens))
         tokens = tokens + self.cross_attention(self.norm_cross(tokens), condition)
-        return tokens + self.feed_forward(self.norm_feed(tokens))
+        if self.norm_feed is None or self.feed_forward is None:
+            return tokens
+        fed: Tensor = tokens + self.feed_forward(self.norm_feed(tokens))
+        return fed
 
 
 class Positions(nn.Module):
@@ -130,7 +136,8 @@ class Positions(nn.Module):
         """
         if tokens.shape[1] != len(self.table):
             raise ValueError(f"{tokens.shape[1]} positions, but attention_positions were learned for {self.grid}")
-        return tokens + self.table.to(tokens.dtype)
+        placed: Tensor = tokens + self.table.to(tokens.dtype)
+        return placed
 
 
 class SelfAttentionBlock(nn.Module):
@@ -146,7 +153,8 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, x: Features, condition: Condition | None = None) -> Features:
         """A feature map of the same shape."""
         tokens = self.positions(self.norm(x).flatten(2).transpose(1, 2))
-        return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)
+        attended: Tensor = self.attention(tokens)
+        return x + attended.transpose(1, 2).reshape(x.shape)
 
 
 class SpatialTransformer(nn.Module):
@@ -170,9 +178,7 @@ class SpatialTransformer(nn.Module):
         self.norm = nn.GroupNorm(groups, width, eps=1e-6)
         self.project_in = nn.Linear(width, width)
         self.positions = positions
-        self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, condition_width, feed_forward) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, condition_width, feed_forward) for _ in range(depth))
         self.project_out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Features, condition: Condition) -> Features:
@@ -180,4 +186,5 @@ class SpatialTransformer(nn.Module):
         tokens = self.positions(self.project_in(self.norm(x).flatten(2).transpose(1, 2)))
         for block in self.blocks:
             tokens = block(tokens, condition)
-        return x + self.project_out(tokens).transpose(1, 2).reshape(x.shape)
+        read: Tensor = self.project_out(tokens)
+        return x + read.transpose(1, 2).reshape(x.shape)

@@ -67,14 +67,16 @@ class ResidualBlock(nn.Module):
         else:
             h = self.norm_out(h + shift)
         h = self.conv_out(F.silu(h))
-        return self.skip(self.resample(x)) + h
+        kept: Tensor = self.skip(self.resample(x))
+        added: Tensor = kept + h
+        return added
 
 
 def zeroed_convolution(width_in: int, width_out: int) -> nn.Conv2d:
     """A 3 x 3 convolution whose parameters are all 0."""
     convolution = nn.Conv2d(width_in, width_out, 3, padding=1)
-    nn.init.zeros_(convolution.weight)
-    nn.init.zeros_(convolution.bias)
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
     return convolution
 
 

@@ -70,7 +70,7 @@ def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := set(config) - _WITHOUT_EFFECT - set(_ONLY) - _READ:
         raise ValueError(f"config: {sorted(unknown)} are not known arguments of UNetModel")
     if refused := [name for name, value in _ONLY.items() if config.get(name, value) != value]:
-        raise ValueError(f"config: {refused} supported only as {({name: _ONLY[name] for name in refused})}")
+        raise ValueError(f"config: {refused} supported only as { ({name: _ONLY[name] for name in refused}) }")
     conditional = bool(config.get("use_spatial_transformer", False))
     head_channels = config.get("num_head_channels", -1)
     return {
@@ -123,7 +123,7 @@ def _heads_of(name: str, unet: UNet) -> int:
 
 def _by_projection(rows: Tensor, heads: int) -> Tensor:
     """Rows ordered [head][q, k, v][channel] as [q, k, v][head][channel]."""
-    return rows.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+    return rows.reshape(heads, 3, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 2)
 
 
 def _account_for(given: Mapping[str, Tensor], sources: Iterable[list[str]]) -> None:

@@ -32,7 +32,7 @@ class ForwardProcess(nn.Module):
         self.register_buffer("levels", schedule.signal, persistent=False)
 
     @property
-    def T(self) -> int:  # noqa: N802
+    def T(self) -> int:
         """Number of steps."""
         return self.schedule.T
 
@@ -45,9 +45,7 @@ class ForwardProcess(nn.Module):
             raise ValueError(f"t: {t.tolist()} leaves 0..{self.T}, the steps of this schedule")
         return self.levels[t].double()
 
-    def sample(
-        self, x_0: Images, t: Times, noise: Images | None = None, *, generator: Generators = None
-    ) -> Images:
+    def sample(self, x_0: Images, t: Times, noise: Images | None = None, *, generator: Generators = None) -> Images:
         r"""A draw $x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$; $\epsilon$ may be given.
 
         Source: DDPM Eq. 4

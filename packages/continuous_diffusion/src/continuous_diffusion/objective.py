@@ -10,7 +10,7 @@ from continuous_diffusion._types import Condition, Features, Images, PerExample,
 from continuous_diffusion.denoiser import Denoiser, null_condition
 from continuous_diffusion.forward_process import ForwardProcess
 from continuous_diffusion.noise import gaussian
-from continuous_diffusion.target import Epsilon, Target
+from continuous_diffusion.target import EPSILON, Target
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Objective(nn.Module):
         denoiser: Denoiser,
         process: ForwardProcess,
         *,
-        target: Target = Epsilon(),  # noqa: B008
+        target: Target = EPSILON,
         distance: Callable[[Tensor, Tensor], Tensor] = squared,
         condition_dropout: float = 0.1,
     ) -> None:

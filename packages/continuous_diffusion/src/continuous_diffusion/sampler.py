@@ -7,6 +7,7 @@ $\eta = 0$ is DDIM, $\eta = 1$ over all steps is DDPM.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from continuous_diffusion.forward_process import ForwardProcess, times
 from continuous_diffusion.guidance import Guided
 from continuous_diffusion.noise import gaussian
 from continuous_diffusion.schedule import coefficients
-from continuous_diffusion.target import Clean, Epsilon, Target
+from continuous_diffusion.target import EPSILON, Clean, Epsilon, Target
 
 Spacing = Callable[[int, int], Sequence[int]]
 
@@ -33,12 +34,12 @@ class State:
     estimate: Images
 
 
-def evenly(T: int, steps: int) -> tuple[int, ...]:  # noqa: N803
+def evenly(T: int, steps: int) -> tuple[int, ...]:
     """`steps` of the steps 1..T, evenly spaced, T among them."""
     return tuple((T * i + steps - 1) // steps for i in range(1, steps + 1))
 
 
-def strided(T: int, steps: int) -> tuple[int, ...]:  # noqa: N803
+def strided(T: int, steps: int) -> tuple[int, ...]:
     """The rule of LDM's code: `range(0, T, T // steps) + 1` counted from 0, so 2, 2 + T // steps, ... here.
 
     There are more than `steps` of them where `steps` does not divide T. Raises ValueError where the rule leaves 1..T.
@@ -49,7 +50,7 @@ def strided(T: int, steps: int) -> tuple[int, ...]:  # noqa: N803
     return chosen
 
 
-def quadratic(T: int, steps: int) -> tuple[int, ...]:  # noqa: N803
+def quadratic(T: int, steps: int) -> tuple[int, ...]:
     """LDM's "quad" rule: squares of evenly spaced numbers up to 0.8 T, dense near the clean end."""
     roots = torch.linspace(0, (0.8 * T) ** 0.5, steps, dtype=torch.float64)
     return tuple(int(i) + 2 for i in roots**2)
@@ -61,7 +62,7 @@ def sample(
     condition: Condition | None = None,
     *,
     process: ForwardProcess,
-    target: Target = Epsilon(),  # noqa: B008
+    target: Target = EPSILON,
     steps: int | None = None,
     guidance: float = 1.0,
     eta: float = 0.0,
@@ -100,7 +101,7 @@ def trajectory(
     condition: Condition | None = None,
     *,
     process: ForwardProcess,
-    target: Target = Epsilon(),  # noqa: B008
+    target: Target = EPSILON,
     steps: int | None = None,
     guidance: float = 1.0,
     eta: float = 0.0,
@@ -139,7 +140,7 @@ def _walk(
     predictor: "_Predictor", x: Images, visited: Sequence[int], eta: float, order: int, generator: Generators
 ) -> Iterator[State]:
     history: list[Tensor] = []
-    for t, s in zip(visited[:-1], visited[1:], strict=True):
+    for t, s in pairwise(visited):
         parts = predictor.at(x, t)
         if order > 1:
             parts = predictor.extrapolated(x, t, s, parts, history, order)
@@ -213,12 +214,12 @@ class _Predictor:
         return Components(Epsilon().estimate(x, noise, signal), noise)
 
 
-def _path(T: int, steps: int | None, spacing: Spacing, until: int) -> tuple[int, ...]:  # noqa: N803
+def _path(T: int, steps: int | None, spacing: Spacing, until: int) -> tuple[int, ...]:
     """The steps to visit, from the noisiest down to `until`."""
     steps = T if steps is None else steps
     if not 1 <= steps <= T:
         raise ValueError(f"steps: {steps} asked for, the process has 1..{T}")
-    chosen = tuple(t for t in spacing(T, steps))
+    chosen = tuple(spacing(T, steps))
     if list(chosen) != sorted(set(chosen)) or not until < chosen[0] <= chosen[-1] <= T or until < 0:
         raise ValueError(f"spacing gave {chosen}; expected rising steps above until={until} and up to {T}")
     return (*reversed(chosen), until)

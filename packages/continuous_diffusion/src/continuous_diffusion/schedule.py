@@ -31,7 +31,7 @@ class Schedule:
             raise ValueError("signal must fall strictly and stay above 0")
 
     @property
-    def T(self) -> int:  # noqa: N802
+    def T(self) -> int:
         """Number of steps."""
         return len(self.signal) - 1
 
@@ -46,7 +46,7 @@ class Schedule:
         return cls(torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)]))
 
     @classmethod
-    def sqrt_linear(cls, T: int = 1000, first: float = 0.0015, last: float = 0.0195) -> "Schedule":  # noqa: N803
+    def sqrt_linear(cls, T: int = 1000, first: float = 0.0015, last: float = 0.0195) -> "Schedule":
         r"""Linear in $\sqrt{\beta}$, from `first` to `last`; the defaults are the faces', bedrooms' and ImageNet's.
 
         Published code calls this "linear" and others call it "scaled linear".
@@ -56,17 +56,17 @@ class Schedule:
         return cls.from_betas(_line(math.sqrt(first), math.sqrt(last), T) ** 2)
 
     @classmethod
-    def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> "Schedule":  # noqa: N803
+    def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> "Schedule":
         r"""Linear in $\beta$, from `first` to `last`; the defaults are DDPM's."""
         return cls.from_betas(_line(first, last, T))
 
     @classmethod
-    def cosine(cls, T: int = 1000, offset: float = 0.008, largest: float = 0.999) -> "Schedule":  # noqa: N803
-        r"""$\bar\alpha_t = f(t) / f(0)$, $f(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)$, no $\beta_t$ above `largest`.
+    def cosine(cls, T: int = 1000, offset: float = 0.008, largest: float = 0.999) -> "Schedule":
+        r"""$\bar\alpha_t = f(t) / f(0)$, $f(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)$, $\beta_t \le$ `largest`.
 
         Source: Improved DDPM cosine schedule
         """
-        wave = torch.cos((_line(0, 1, T + 1) + offset) / (1 + offset) * (math.pi / 2)) ** 2
+        wave = torch.cos((_line(0.0, 1.0, T + 1) + offset) / (1 + offset) * (math.pi / 2)) ** 2
         return cls.from_betas((1 - wave[1:] / wave[:-1]).clamp(max=largest))
 
 
@@ -77,7 +77,7 @@ def _line(first: float, last: float, length: int) -> Tensor:
 
 
 class Coefficients(NamedTuple):
-    r"""$\alpha = \sqrt{\bar\alpha}$ and $\sigma = \sqrt{1 - \bar\alpha}$, each (b, 1, 1, 1): $x = \alpha x_0 + \sigma \epsilon$."""
+    r"""$\alpha = \sqrt{\bar\alpha}$ and $\sigma = \sqrt{1 - \bar\alpha}$, each (b, 1, 1, 1)."""
 
     alpha: Tensor
     sigma: Tensor

@@ -85,3 +85,6 @@ class Velocity:
         r"""$\sigma x_t + \alpha v$."""
         alpha, sigma = coefficients(signal, x_t)
         return sigma * x_t + alpha * value
+
+
+EPSILON: Target = Epsilon()

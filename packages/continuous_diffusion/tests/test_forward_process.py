@@ -1,0 +1,98 @@
+"""Laws of the forward process, against algebra, simulation and the official numbers."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from continuous_diffusion import ForwardProcess, Schedule
+
+T = 20
+process = ForwardProcess(Schedule.sqrt_linear(T, 0.01, 0.4))
+steps = st.tuples(st.integers(0, T), st.integers(0, T)).map(sorted)
+
+
+def at(t: int, b: int = 2) -> torch.Tensor:
+    return torch.full((b,), t)
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps)
+def test_two_steps_of_the_marginal_are_one(pair: list[int]) -> None:
+    """Checks: DDPM Eq. 4"""
+    s, t = pair
+    x_0 = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    on = process.transition(process.sample(x_0, at(s), torch.zeros_like(x_0)), at(s), at(t))
+    torch.testing.assert_close(on.mean, process.sample(x_0, at(t), torch.zeros_like(x_0)))
+    ratio = process.schedule.signal[t] / process.schedule.signal[s]
+    total = on.variance[0].squeeze() + ratio * (1 - process.schedule.signal[s])
+    torch.testing.assert_close(total, 1 - process.schedule.signal[t])
+
+
+def test_step_zero_is_clean_and_the_noise_is_scaled_by_sigma() -> None:
+    """Checks: DDPM Eq. 4"""
+    x_0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(process.sample(x_0, at(0), noise), x_0)
+    pure = process.sample(torch.zeros_like(x_0), torch.tensor([1, T]), noise)
+    expected = (1 - process.schedule.signal[[1, T]]).sqrt().float()
+    torch.testing.assert_close(pure, expected[:, None, None, None] * noise)
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps.filter(lambda pair: pair[0] < pair[1]))
+def test_posterior_is_bayes_rule(pair: list[int]) -> None:
+    """The product of two Gaussians in x_s, by precisions. Checks: DDPM Eq. 7"""
+    s, t = pair
+    if s == 0:
+        return
+    x_0, x_t = torch.randn(2, 1, 2, 2, dtype=torch.float64), torch.randn(2, 1, 2, 2, dtype=torch.float64)
+    a_s, ratio = process.schedule.signal[s], process.schedule.signal[t] / process.schedule.signal[s]
+    precision = 1 / (1 - a_s) + ratio / (1 - ratio)
+    mean = (a_s.sqrt() * x_0 / (1 - a_s) + ratio.sqrt() * x_t / (1 - ratio)) / precision
+    posterior = process.posterior(x_0, x_t, at(t), at(s))
+    torch.testing.assert_close(posterior.mean, mean)
+    torch.testing.assert_close(posterior.variance[0].squeeze(), 1 / precision)
+
+
+def test_posterior_of_the_first_step_is_the_clean_image() -> None:
+    x_0, x_1 = torch.randn(2, 1, 2, 2), torch.randn(2, 1, 2, 2)
+    posterior = process.posterior(x_0, x_1, at(1))
+    torch.testing.assert_close(posterior.mean, x_0)
+    assert posterior.variance.abs().max() == 0
+
+
+def test_one_generator_per_image_makes_images_independent_of_the_batch() -> None:
+    x_0 = torch.randn(3, 2, 4, 4)
+    seeds = [torch.Generator().manual_seed(i) for i in range(3)]
+    together = process.sample(x_0, at(7, 3), generator=seeds)
+    alone = process.sample(x_0[1:2], at(7, 1), generator=[torch.Generator().manual_seed(1)])
+    assert torch.equal(together[1:2], alone)
+
+
+def test_wrong_inputs_are_named() -> None:
+    with pytest.raises(ValueError, match=r"leaves 0\.\.20"):
+        process.signal(torch.tensor([3, T + 1]))
+    with pytest.raises(ValueError, match="1 generators for a batch of 2"):
+        process.sample(torch.zeros(2, 1, 1, 1), at(1), generator=[torch.Generator()])
+
+
+def test_levels_are_not_saved() -> None:
+    assert process.state_dict() == {}
+
+
+@pytest.mark.parity
+def test_official_marginal_and_posterior(golden: Any) -> None:
+    """Checks: DDPM Eq. 4, Eq. 7"""
+    case = golden("ldm_ddim_plms")
+    io, arguments = case.io, case.config["process"]
+    ours = ForwardProcess(
+        Schedule.sqrt_linear(arguments["timesteps"], arguments["linear_start"], arguments["linear_end"])
+    )
+    t = io["gauss.t"] + 1
+    x_t = ours.sample(io["x0"], t, io["gauss.noise"])
+    torch.testing.assert_close(x_t, io["gauss.q_sample"], rtol=1e-6, atol=1e-6)
+    posterior = ours.posterior(io["x0"], x_t, t)
+    torch.testing.assert_close(posterior.mean, io["gauss.q_posterior_mean"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(posterior.variance, io["gauss.q_posterior_variance"], rtol=1e-5, atol=1e-9)
