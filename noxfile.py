@@ -1,0 +1,186 @@
+"""Every chore and every table of this repository.
+
+`nox --list` is the table of contents; bare `nox` runs the checks and the fast tests.
+Options for a tool stand after `--`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "architecture", "traceability", "tests"]
+
+ROOT = Path(__file__).resolve().parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGES = {path.parent.name: path.parent.relative_to(ROOT) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
+SOURCES = [folder / "src" for folder in PACKAGES.values()]
+SUITES = [*PACKAGES, "reproductions", "together"]
+DISTRIBUTIONS = ROOT / "dist"
+
+
+@nox.session
+@nox.parametrize("suite", [nox.param(suite, id=suite) for suite in SUITES])
+def tests(session: nox.Session, suite: str) -> None:
+    """Test each package alone in its own environment, then the packages together."""
+    if suite in PACKAGES:
+        install(session, "-e", PACKAGES[suite], *group("test"))
+        pytest(session, PACKAGES[suite])
+    else:
+        install_everything(session, *group("test"))
+        pytest(session, "reproductions" if suite == "reproductions" else "tests")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff; `-- --fix` mends what can be mended."""
+    install(session, *group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of every package with mypy --strict."""
+    install(session, *editable_packages(), *group("types"))
+    for source in SOURCES:
+        session.run("mypy", source, *session.posargs)
+
+
+@nox.session
+def architecture(session: nox.Session) -> None:
+    """Check the arrows between packages: who may import whom."""
+    install(session, *group("architecture"))
+    session.run("lint-imports", *session.posargs, env={"PYTHONPATH": os.pathsep.join(map(str, [*SOURCES, "."]))})
+
+
+@nox.session(venv_backend="none")
+def traceability(session: nox.Session) -> None:
+    """Check every promise of papers.toml against code and tests; `-- --write` renews the tables."""
+    session.run(sys.executable, "docs/traceability.py", *session.posargs, external=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source archive of every package into dist/."""
+    install(session, *group("build"))
+    chosen = session.posargs or list(PACKAGES)
+    shutil.rmtree(DISTRIBUTIONS, ignore_errors=True)
+    for name in chosen:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", DISTRIBUTIONS, PACKAGES[name], silent=True)
+    session.log("built " + ", ".join(sorted(path.name for path in DISTRIBUTIONS.iterdir())))
+
+
+@nox.session
+@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+def alone(session: nox.Session, package: str) -> None:
+    """Build and install each wheel in an empty environment and run its tests there."""
+    install(session, PACKAGES[package], *group("test"))
+    session.install("--force-reinstall", "--no-deps", PACKAGES[package])
+    siblings = sorted(import_name(other) for other in PACKAGES if other != package)
+    session.run("python", "-c", f"import importlib.util as i, sys; sys.exit(any(map(i.find_spec, {siblings})))")
+    pytest(session, PACKAGES[package])
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure speed against peers, side by side: ratios, never verdicts; `-- NAME` runs one."""
+    install_everything(session, *group("benchmarks"))
+    scripts = {
+        path.stem: path.relative_to(ROOT) for path in sorted(ROOT.glob("benchmarks/*.py")) if path.stem != "timing"
+    }
+    chosen = [name for name in session.posargs if name in scripts] or list(scripts)
+    options = [option for option in session.posargs if option not in scripts]
+    for name in chosen:
+        session.run("python", scripts[name], *options)
+
+
+@nox.session
+def reproduce_table1(session: nox.Session) -> None:
+    """Reproduce Table 1, text-to-image; `-- --help` shows profiles, data, rows, seeds."""
+    install_everything(session)
+    reproduce(session, "table1")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into docs/_build/html."""
+    install(session, *editable_packages(), *group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def constraints(session: nox.Session) -> None:
+    """Resolve constraints.txt anew (needs uv)."""
+    projects = [f"{folder}/pyproject.toml" for folder in [*PACKAGES.values(), "reproductions"]]
+    groups = [f"--group=pyproject.toml:{name}" for name in PROJECT["dependency-groups"]]
+    own = [f"--no-emit-package={tomllib.loads(Path(path).read_text())['project']['name']}" for path in projects]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "--universal",
+        "--python-version=3.11",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+    ]
+    session.run(*command, *projects, *groups, *own, "--output-file=constraints.txt", *session.posargs, external=True)
+
+
+def reproduce(session: nox.Session, name: str) -> None:
+    """Runs a table and ends with its exit code; on Ctrl-C the run is given time to say how to go on."""
+    command = ["python", "-m", "reproductions", name, *session.posargs]
+    try:
+        session.run(*command, interrupt_timeout=120, terminate_timeout=30)
+    except CommandFailed as failure:
+        raise SystemExit(getattr(failure, "return_code", None) or 1) from failure
+
+
+def pytest(session: nox.Session, *targets: str | Path) -> None:
+    """Runs the tests and README code blocks below `targets`, or the files named after `--`; options pass through."""
+    named = [option for option in session.posargs if Path(option.split("::")[0]).exists()]
+    success_codes = [0, 5] if session.posargs else [0]  # 5: the options left no test of this suite
+    paths = [] if named else targets
+    session.run("pytest", "--markdown-docs", *paths, *session.posargs, success_codes=success_codes)
+
+
+def install(session: nox.Session, *requirements: str | Path) -> None:
+    """Installs what is not yet installed: the same requirements, pins and project files need no second visit."""
+    wanted = [str(requirement) for requirement in requirements]
+    files = [ROOT / "constraints.txt", *(Path(name) / "pyproject.toml" for name in wanted if Path(name).is_dir())]
+    digest = hashlib.sha256(json.dumps(wanted).encode() + b"".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if not stamp.is_file() or stamp.read_text() != digest:
+        session.install("-c", "constraints.txt", *wanted)
+        stamp.write_text(digest)
+
+
+def install_everything(session: nox.Session, *requirements: str) -> None:
+    """Installs the five packages and the reproductions from this clone, editable."""
+    install(session, *editable_packages(), "-e", Path("reproductions"), *requirements)
+
+
+def editable_packages() -> list[str | Path]:
+    """The pip options that install every package from this clone."""
+    return [option for folder in PACKAGES.values() for option in ("-e", folder)]
+
+
+def import_name(package: str) -> str:
+    """The name under which a package is imported, which is that of its folder in src."""
+    return next((ROOT / PACKAGES[package] / "src").glob("*/__init__.py")).parent.name
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of one dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
