@@ -17,7 +17,9 @@ def test_judges_patches_of_70_pixels():
 
 
 def test_channels_double_up_to_eightfold():
-    widths = [module.out_channels for module in PatchGAN(channels=4, layers=5).main if isinstance(module, torch.nn.Conv2d)]
+    widths = [
+        module.out_channels for module in PatchGAN(channels=4, layers=5).main if isinstance(module, torch.nn.Conv2d)
+    ]
     assert widths == [4, 8, 16, 32, 32, 32, 1]
 
 

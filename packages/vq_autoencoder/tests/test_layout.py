@@ -4,7 +4,9 @@ import torch
 from vq_autoencoder import Layout
 
 
-@pytest.mark.parametrize(("multipliers", "patch", "factor"), [((1, 2, 4), 1, 4), ((1, 2, 4, 4), 1, 8), ((1, 3), 2, 4), ((1,), 4, 4)])
+@pytest.mark.parametrize(
+    ("multipliers", "patch", "factor"), [((1, 2, 4), 1, 4), ((1, 2, 4, 4), 1, 8), ((1, 3), 2, 4), ((1,), 4, 4)]
+)
 def test_factor_is_patch_times_two_per_level(multipliers, patch, factor):
     assert Layout(multipliers=multipliers, patch=patch).factor == factor
 

@@ -20,7 +20,9 @@ def parameters(module: torch.nn.Module) -> int:
     decoder_blocks=st.sampled_from([None, 1]),
     scale=st.integers(1, 3),
 )
-def test_encoder_divides_and_decoder_multiplies_by_the_factor(levels, patch, subpixel, mid_blocks, decoder_blocks, scale):
+def test_encoder_divides_and_decoder_multiplies_by_the_factor(
+    levels, patch, subpixel, mid_blocks, decoder_blocks, scale
+):
     layout = Layout(
         channels=4,
         multipliers=(1, 2, 3)[:levels],
