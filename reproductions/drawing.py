@@ -28,7 +28,6 @@ class Stream(IntEnum):
 
     TRAIN = 1
     HELD_OUT = 2
-    JUDGE = 3
     CHECK = 4
     CAPTIONS = 5
 

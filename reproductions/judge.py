@@ -1,0 +1,90 @@
+"""The judge: a small convolutional network that reads the caption off a drawing, attribute by attribute.
+
+It stands in for a person who checks samples against their captions, and its pooled features are a feature space for drawn pictures.
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reproductions.vocabulary import ABSENT, Vocabulary
+
+Images = UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
+
+WIDTHS = (32, 64, 128)
+NOISE = 0.05
+AT_ONCE = 500
+
+
+def _level(inputs: int, outputs: int) -> nn.Sequential:
+    """Two convolutions, the second of which halves the resolution."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, stride=2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class Judge(nn.Module):
+    """Six convolutions, mean pooling, and a linear head for each attribute: layout, colour 1, shape 1, colour 2, shape 2.
+
+    Images are uint8, or float in [-1, 1]; any resolution from 8 pixels. In training mode, `loss` adds Gaussian noise of standard deviation 0.05
+    (images in [-1, 1]), so that the judge does not lean on details that a decoder cannot draw.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.sizes = len(vocabulary.sizes)
+        channels = (3, *WIDTHS)
+        self.body = nn.Sequential(*(_level(*pair) for pair in zip(channels, channels[1:], strict=False)))
+        self.heads = nn.ModuleList(nn.Linear(WIDTHS[-1], choices) for choices in vocabulary.choices)
+
+    def features(self, images: Images) -> Float[Tensor, "b 128"]:
+        """Features before the heads."""
+        return cast(Tensor, self.body(_as_float(images))).mean(dim=(2, 3))
+
+    def forward(self, images: Images) -> list[Float[Tensor, "b _"]]:
+        """Logits of each attribute."""
+        features = self.features(images)
+        return [head(features) for head in self.heads]
+
+    def loss(
+        self, images: Images, attributes: Int64[Tensor, "b 5"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, " b"]:
+        """Sum of the cross-entropies of the attributes that are there (-1: absent), per image; noise is drawn from `generator`."""
+        if self.training:
+            images = _as_float(images)
+            noise = torch.randn(images.shape, generator=generator, device=images.device)
+            images = images + NOISE * noise
+        terms = [
+            F.cross_entropy(logits.float(), truth, ignore_index=ABSENT, reduction="none")
+            for logits, truth in zip(self(images), attributes.unbind(1), strict=True)
+        ]
+        return torch.stack(terms).sum(0)
+
+    @torch.no_grad()
+    def read(self, images: Images) -> Int64[Tensor, "b 5"]:
+        """Most likely attributes, in evaluation mode: those of the second shape are -1 where the layout has one shape. A few images at a time."""
+        training = self.training
+        self.eval()
+        read = [torch.stack([logits.argmax(1) for logits in self(some)], dim=1) for some in images.split(AT_ONCE)]
+        self.train(training)
+        attributes = torch.cat(read)
+        lone = attributes[:, 0] < self.sizes
+        attributes[lone, 3:] = ABSENT
+        return attributes
+
+    def right(self, images: Images, attributes: Int64[Tensor, "b 5"]) -> Bool[Tensor, " b"]:
+        """Whether the whole caption is read: the layout, and colour and shape of everything in it."""
+        return (self.read(images) == attributes.to(images.device)).all(dim=1)
+
+
+def _as_float(images: Images) -> Float[Tensor, "b 3 s s"]:
+    """Images in [-1, 1]."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
