@@ -57,7 +57,8 @@ def test_gradient_passes_straight_through():
 def test_each_weight_stands_on_its_own_term(codebook_weight, commitment_weight):
     """Gradients in closed form: `2 w_commit (z - e) / n` at the latents, `2 w_code (e - z) / n` at the codes.
 
-    Checks: VQGAN codebook loss, LDM VQ regularisation
+    Checks: VQGAN codebook loss
+    Checks: LDM VQ regularisation
     """
     module = VectorQuantizer(codes=1, width=2, codebook_weight=codebook_weight, commitment_weight=commitment_weight)
     latents = torch.tensor([3.0, -1.0]).view(1, 2, 1, 1).requires_grad_()

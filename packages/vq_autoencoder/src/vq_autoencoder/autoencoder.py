@@ -30,7 +30,8 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         codebook_weight, commitment_weight, ema_decay, revival_threshold: see `VectorQuantizer`.
         others: see `Layout`.
 
-    Source: VQGAN quantisation, LDM VQ regularisation
+    Source: VQGAN quantisation
+    Source: LDM VQ regularisation
     """
 
     def __init__(

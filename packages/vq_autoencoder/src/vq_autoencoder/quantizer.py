@@ -90,7 +90,8 @@ class VectorQuantizer(nn.Module):
     Raises:
         ValueError: a count or weight is out of range.
 
-    Source: VQGAN quantisation, LDM VQ regularisation
+    Source: VQGAN quantisation
+    Source: LDM VQ regularisation
     """
 
     usage: Tensor
