@@ -107,6 +107,7 @@ def test_the_mean_of_values_has_the_interval_of_its_standard_error() -> None:
     deviation = math.sqrt((4 + 1 + 0 + 9) / 3)
     assert score.value == 3.0
     assert score.high == pytest.approx(3.0 + 1.959964 * deviation / 2)
+    assert mean_score(torch.tensor([5.0, math.inf]), "PSNR") == Score("PSNR", math.inf, None, 2)
     assert mean_score(torch.tensor([5.0]), "PSNR") == Score("PSNR", 5.0, None, 1)
 
 

@@ -94,12 +94,15 @@ def bootstrap(
 
 
 def mean_score(values: PerImage, name: str, *, n_real: int | None = None, level: float = 0.95) -> Score:
-    """The mean of per-image values with the normal interval of its standard error (no interval for one image)."""
+    """The mean of per-image values with the normal interval of its standard error.
+
+    There is no interval for one image, nor where a value is infinite (the PSNR of identical images).
+    """
     if len(values) == 0:
         raise ValueError(f"{name}: there are no values to average")
     sample = values.double()
     score = Score(name, sample.mean().item(), n_real, len(values))
-    if len(values) == 1:
+    if len(values) == 1 or not math.isfinite(score.value):
         return score
     return _with_interval(score, sample.std().item() / math.sqrt(len(values)), level)
 
