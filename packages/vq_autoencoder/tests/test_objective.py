@@ -167,7 +167,7 @@ def test_refuses_negative_weights_and_an_absent_adversary(small_vq, images):
 
 @pytest.mark.parity
 def test_adversarial_parts_equal_those_of_taming(golden):
-    """Checks: VQGAN adversarial loss, VQGAN adaptive weight"""
+    """Checks: VQGAN adversarial loss, adaptive weight"""
     io = golden("mask_and_vqgan_losses").io
     torch.testing.assert_close(
         hinge_loss(io["logits_real"], io["logits_fake"]).mean(), io["hinge_d_loss"], rtol=2e-5, atol=0

@@ -228,7 +228,7 @@ def test_two_ranks_keep_the_codebook_of_one(tmp_path):
 @pytest.mark.parity
 @pytest.mark.parametrize("legacy", [True, False])
 def test_loss_and_gradients_equal_those_of_taming(golden, legacy):
-    """Checks: VQGAN codebook loss, VQGAN quantisation"""
+    """Checks: VQGAN codebook loss, quantisation"""
     case = golden("taming_vqgan")
     io, beta = case.io, case.constructor["vqmodel"]["beta"]
     weights = (beta, 1.0) if legacy else (1.0, beta)
