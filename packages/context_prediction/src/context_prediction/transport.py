@@ -5,7 +5,6 @@ from itertools import permutations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ._types import Costs, Distances, LeftSet, Matching, RightSet
@@ -92,6 +91,8 @@ def _enumerate(cost: Tensor) -> Tensor:
 
 
 def _solve_each(cost: Tensor) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # slow to import, not always needed
+
     problems = cost.double().cpu().numpy()
     columns = [linear_sum_assignment(problem)[1] for problem in problems]
     return torch.from_numpy(np.array(columns, dtype=np.int64).reshape(cost.shape[:-1])).to(cost.device)
