@@ -28,8 +28,8 @@ class Stream(IntEnum):
 
     TRAIN = 1
     HELD_OUT = 2
-    CHECK = 4
-    CAPTIONS = 5
+    CHECK = 3
+    ORDER = 4
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -52,7 +52,7 @@ def uniforms(seed: int, stream: Stream, indices: Integers, count: int) -> Double
 
 def shuffled(rows: Integers, seed: int) -> Integers:
     """Put `rows` in an order that is a function of `(seed, number of rows)`."""
-    keys = uniforms(seed, Stream.CAPTIONS, np.arange(len(rows)), 1)[:, 0]
+    keys = uniforms(seed, Stream.ORDER, np.arange(len(rows)), 1)[:, 0]
     return rows[np.argsort(keys, kind="stable")]
 
 

@@ -1,0 +1,143 @@
+"""Where real pictures come from: folders, parquet files and hub data sets, read through Hugging Face `datasets`, and their identities."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
+METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet"})
+HELD_OUT_NAMES = ("validation", "valid", "val", "dev", "test")
+CAPTION_COLUMNS = ("caption", "captions", "text", "name", "sentence", "label")
+
+
+def looks_local(name: str) -> bool:
+    """Whether `name` is a path rather than a hub id: it exists, or is written like a path or a parquet file."""
+    return Path(name).expanduser().exists() or name.startswith(("/", ".", "~")) or name.endswith(".parquet")
+
+
+def files(path: Path) -> list[Path]:
+    """Parquet files of a folder (or the one that `path` is), or else its pictures and metadata, in order of name.
+
+    Raises FileNotFoundError where there is no such path, ValueError where nothing in it can be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"data: no such file or folder: {path}")
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    parquet = [file for file in inside if file.suffix == ".parquet" and file.name not in METADATA_NAMES]
+    if parquet:
+        return parquet
+    pictures = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES]
+    if not path.is_dir() or not pictures:
+        raise ValueError(f"data: {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) and no .parquet files")
+    return pictures + [file for file in inside if file.name in METADATA_NAMES]
+
+
+def open_local(path: Path) -> "dict[str, Dataset]":
+    """The splits of a parquet file, of a folder of parquet files named after their splits, or of a folder of pictures."""
+    import datasets
+
+    found = files(path)
+    datasets.disable_progress_bars()
+    try:
+        if found[0].suffix == ".parquet":
+            by_split: dict[str, list[str]] = {}
+            for file in found:
+                by_split.setdefault(_split_name(file.stem), []).append(str(file))
+            opened = datasets.load_dataset("parquet", data_files=by_split)
+        else:
+            opened = datasets.load_dataset("imagefolder", data_dir=str(path))
+    except Exception as error:  # the builders raise their own errors, wrapped in others
+        reason = error.__cause__ or error
+        raise ValueError(f"data: {path} cannot be read: {reason}") from error
+    return dict(opened.items())
+
+
+def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
+    """The splits of a hub data set; downloads them. Raises ConnectionError where they cannot be had."""
+    import datasets
+
+    try:
+        return dict(datasets.load_dataset(name, revision=revision).items())
+    except Exception as error:
+        raise _unreachable(name, error) from error
+
+
+def hub_features(name: str, revision: str | None) -> "Features | None":
+    """The columns of a hub data set where it declares them; downloads no pictures. Raises ConnectionError where it cannot be reached."""
+    import datasets
+
+    try:
+        return datasets.load_dataset_builder(name, revision=revision).info.features
+    except Exception as error:
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"data: {name!r} is no file or folder here, and could not be fetched from the hub ({type(error).__name__}: {error}); "
+        "check its spelling and the network, or give the path of a folder or parquet file"
+    )
+
+
+def _split_name(stem: str) -> str:
+    """The split that a parquet file belongs to by its name, as in `train-00000-of-00002`; train where the name says nothing."""
+    word = stem.lower().replace("_", "-").replace(".", "-").split("-")[0]
+    return word if word in HELD_OUT_NAMES else "train"
+
+
+def pool_and_held_out(splits: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Name the split to train on, and the one to hold out (None: there is none)."""
+    pool = "train" if "train" in splits else next(iter(splits))
+    return pool, next((name for name in HELD_OUT_NAMES if name in splits and name != pool), None)
+
+
+def choose_columns(features: "Features", image: str, caption: str | None) -> str:
+    """Check the image column and name the caption column: `caption`, or the first known one. Raises ValueError naming those there."""
+    from datasets import ClassLabel
+
+    there = ", ".join(features) or "none"
+    if image not in features:
+        raise ValueError(f"data: no image column {image!r}; the columns are: {there} (choose with --image-column)")
+    if caption is None:
+        usable = (c for c in CAPTION_COLUMNS if c in features and (c != "label" or isinstance(features[c], ClassLabel)))
+        caption = next(usable, None)
+        if caption is None:
+            raise ValueError(f"data: no captions found; the columns are: {there} (choose with --caption-column)")
+    if caption not in features:
+        raise ValueError(f"data: no caption column {caption!r}; the columns are: {there} (choose with --caption-column)")
+    if not _speaks(features[caption]):
+        raise ValueError(f"data: column {caption!r} holds {features[caption]}, not text (choose with --caption-column)")
+    return caption
+
+
+def _speaks(feature: Any) -> bool:
+    """Whether a column holds text, several texts, or labels that have names."""
+    from datasets import ClassLabel, Value
+
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return isinstance(feature, ClassLabel) or (isinstance(inner, Value) and inner.dtype in ("string", "large_string"))
+
+
+def captions_of(value: Any, feature: Any) -> tuple[str, ...]:
+    """The captions in one cell: text, several texts, or the name of a label; blank ones are left out."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel):
+        value = None if value is None or value < 0 else feature.int2str(value).replace("_", " ")
+    several = [value] if isinstance(value, str) else value or []
+    return tuple(text.strip() for text in several if text and text.strip())
+
+
+def hash_files(root: Path, found: Iterable[Path]) -> str:
+    """SHA-256 over (relative name, size, SHA-256) of every file."""
+    total = hashlib.sha256()
+    for file in found:
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        name = file.relative_to(root).as_posix() if file != root else file.name
+        total.update(f"{name}\0{file.stat().st_size}\0{content}\n".encode())
+    return total.hexdigest()
