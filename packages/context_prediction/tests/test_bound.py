@@ -27,7 +27,10 @@ def test_the_bound_holds(neighbourhood, grid, seed):
 @given(neighbourhood=neighbourhoods, grid=grids, seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=10)
 def test_aggregation_averages_what_arrives(neighbourhood, grid, seed):
-    """Against loops over senders and their neighbours. Checks: ConPreDiff aggregation bound"""
+    """Against loops over senders and their neighbours.
+
+    Checks: ConPreDiff aggregation bound
+    """
     point, neighbours, _ = predictions(neighbourhood, grid, seed)
     found = neighbourhood.neighbours(*grid)
     total, count = point.flatten(2).clone(), torch.ones(point[0, 0].numel())
@@ -43,13 +46,19 @@ def test_aggregation_averages_what_arrives(neighbourhood, grid, seed):
     ("border", "constant"), [(Border.CIRCULAR, 1 / 9), (Border.VALID, 1 / 4), (Border.REFLECT, 1 / 4)]
 )
 def test_constants(border, constant):
-    """1/(p + 1) on a torus; a corner receives 4 predictions otherwise. Checks: ConPreDiff aggregation bound"""
+    """1/(p + 1) on a torus; a corner receives 4 predictions otherwise.
+
+    Checks: ConPreDiff aggregation bound
+    """
     neighbourhood = Neighbourhood(1, border)
     assert bound(*predictions(neighbourhood, (6, 6), 0), neighbourhood).constant == constant
 
 
 def test_equality_where_all_errors_are_equal():
-    """Equal errors of every prediction make Jensen's inequality an equality. Checks: ConPreDiff aggregation bound"""
+    """Equal errors of every prediction make Jensen's inequality an equality.
+
+    Checks: ConPreDiff aggregation bound
+    """
     neighbourhood = Neighbourhood(2, Border.CIRCULAR)
     _, _, target = predictions(neighbourhood, (6, 7), 1)
     sides = bound(target + 0.5, neighbourhood.all_neighbours(target).values + 0.5, target, neighbourhood)
@@ -66,7 +75,10 @@ def test_perfect_predictions_leave_no_error(border):
 
 
 def test_the_literal_reading_is_no_bound():
-    """Averaging what a unit sends mixes targets: error without loss. Checks: ConPreDiff aggregation bound"""
+    """Averaging what a unit sends mixes targets: error without loss.
+
+    Checks: ConPreDiff aggregation bound
+    """
     neighbourhood = Neighbourhood(1, Border.CIRCULAR)
     _, _, target = predictions(neighbourhood, (6, 6), 3)
     perfect = neighbourhood.all_neighbours(target).values

@@ -22,7 +22,10 @@ def test_grids_of_any_dimension(grid, kernel_size, generator):
 
 @pytest.mark.parametrize(("log_scale", "factor"), [(LogScale.VARIANCE, 0.5), (LogScale.STANDARD_DEVIATION, 1.0)])
 def test_draws_have_the_moments_of_the_distribution(log_scale, factor, generator):
-    """With FNN_n the identity, samples have mean mu and std exp(factor x). Checks: ConPreDiff distribution decoder"""
+    """With FNN_n the identity, samples have mean mu and std exp(factor x).
+
+    Checks: ConPreDiff distribution decoder
+    """
     decoder = randomised(DistributionDecoder(6, 4, latent=4, log_scale=log_scale), generator)
     decoder.generate = torch.nn.Identity()
     features, q = torch.randn(2, 6, 3, 3, generator=generator), 20_000
@@ -34,7 +37,10 @@ def test_draws_have_the_moments_of_the_distribution(log_scale, factor, generator
 
 
 def test_draws_are_the_reparameterised_formula(generator):
-    """FNN_n(mu + std z) with z drawn the same way. Checks: ConPreDiff distribution decoder"""
+    """FNN_n(mu + std z) with z drawn the same way.
+
+    Checks: ConPreDiff distribution decoder
+    """
     decoder = randomised(DistributionDecoder(6, 4), generator)
     features = torch.randn(2, 6, 3, 3, generator=generator)
     drawn = decoder(features, 5, generator=torch.Generator().manual_seed(1))

@@ -31,7 +31,10 @@ def seeded(seed):
 
 
 def test_loss_follows_the_formula(generator):
-    """Draws and matching redone by hand from the same numbers. Checks: ConPreDiff neighbourhood distribution loss"""
+    """Draws and matching redone by hand from the same numbers.
+
+    Checks: ConPreDiff neighbourhood distribution loss
+    """
     context = ContextPrediction(features=8, target=3, stride=2, samples=4)
     features, target = torch.randn(2, 8, 5, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
     result = context(features, target, generator=seeded(1))
@@ -47,7 +50,10 @@ def test_loss_follows_the_formula(generator):
 
 
 def test_direct_loss_follows_the_formula(generator):
-    """Each neighbour against its own target, by loops. Checks: ConPreDiff point and neighbourhood loss"""
+    """Each neighbour against its own target, by loops.
+
+    Checks: ConPreDiff point and neighbourhood loss
+    """
     context = DirectContextPrediction(features=8, target=3, stride=1)
     features, target = torch.randn(2, 8, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
     predicted = context.decoder(features)
@@ -72,7 +78,10 @@ def test_a_constant_image_is_predicted_perfectly(border):
 
 
 def test_training_the_head_lowers_the_loss(generator):
-    """On flat images, whose neighbours the features tell. Checks: ConPreDiff neighbourhood distribution loss"""
+    """On flat images, whose neighbours the features tell.
+
+    Checks: ConPreDiff neighbourhood distribution loss
+    """
     torch.manual_seed(0)
     context = ContextPrediction(features=4, target=2, width=16, samples=3)
     features = torch.randn(8, 4, 1, 1).expand(8, 4, 4, 4)
@@ -129,7 +138,10 @@ def test_double_precision_agrees_with_single(generator):
 
 
 def test_the_backbone_does_not_know_of_the_head():
-    """Parameters, keys and outputs are bit-identical with and without it. Checks: ConPreDiff removal at inference"""
+    """Parameters, keys and outputs are bit-identical with and without it.
+
+    Checks: ConPreDiff removal at inference
+    """
     torch.manual_seed(0)
     alone = Toy()
     together = copy.deepcopy(alone)

@@ -75,7 +75,10 @@ def test_all_neighbours_are_zero_where_there_is_none():
 @pytest.mark.parametrize("replacement", [True, False])
 @pytest.mark.parametrize("grid", [(5,), (4, 3), (3, 3, 4)])
 def test_draws_are_uniform_over_each_units_own_neighbours(border, replacement, grid, generator):
-    """Against the definition, by a chi-square statistic over all units. Checks: ConPreDiff neighbourhood definition"""
+    """Against the definition, by a chi-square statistic over all units.
+
+    Checks: ConPreDiff neighbourhood definition
+    """
     neighbourhood, q, b = Neighbourhood(2 if len(grid) == 1 else 1, border), 2, 4000
     drawn = neighbourhood.draw(position_map(b, grid), q, replacement=replacement, generator=generator).long()
     assert drawn.shape == (b, q, 1, *grid)

@@ -26,7 +26,10 @@ def totals(cost, matching):
 @given(q=sizes, seed=seeds, tied=st.booleans(), dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
 @settings(deadline=None, max_examples=30)
 def test_assignment_is_exactly_optimal(q, seed, tied, dtype):
-    """Against brute force, ties and repeated rows included. Checks: ConPreDiff empirical Wasserstein distance"""
+    """Against brute force, ties and repeated rows included.
+
+    Checks: ConPreDiff empirical Wasserstein distance
+    """
     generator = torch.Generator().manual_seed(seed)
     cost = torch.rand(7, 3, q, q, generator=generator)
     cost = ((3 * cost).floor() if tied else cost).to(dtype)
@@ -64,7 +67,10 @@ def test_wasserstein_by_brute_force(q, seed):
 
 
 def test_wasserstein_on_a_line_matches_sorted_points(generator):
-    """On a line the optimal transport is monotone. Checks: ConPreDiff empirical Wasserstein distance"""
+    """On a line the optimal transport is monotone.
+
+    Checks: ConPreDiff empirical Wasserstein distance
+    """
     a, b = torch.randn(2, 40, 5, 1, generator=generator)
     torch.testing.assert_close(wasserstein(a, b), (a.sort(1).values - b.sort(1).values).square().mean((1, 2)))
 
@@ -98,7 +104,10 @@ def test_multiplicities_count():
 @pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
 @pytest.mark.parametrize("q", [3, 6])
 def test_gradients_off_ties(distance, q, generator):
-    """Against finite differences. Checks: ConPreDiff empirical Wasserstein distance"""
+    """Against finite differences.
+
+    Checks: ConPreDiff empirical Wasserstein distance
+    """
     a, b = torch.randn(2, 3, q, 2, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(distance, (a.requires_grad_(), b.requires_grad_()))
 
@@ -134,7 +143,10 @@ def test_costs_that_are_not_finite_are_refused(q, bad):
 
 @pytest.mark.parity
 def test_recorded_outputs_of_nwr_gae(golden):
-    """Loss, gradient and matching of the released code. Checks: NWR-GAE neighbourhood reconstruction loss"""
+    """Loss, gradient and matching of the released code.
+
+    Checks: NWR-GAE neighbourhood reconstruction loss
+    """
     folder = golden / "nwrgae_hungarian"
     recorded = pytest.importorskip("safetensors.torch").load_file(folder / "io.safetensors")
     for case in json.loads((folder / "config.json").read_text())["cases"]:
@@ -152,6 +164,9 @@ def test_recorded_outputs_of_nwr_gae(golden):
 
 
 def test_root_mean_square_form_by_hand():
-    """Pairs at distances 3 and 4 in one of two channels. Checks: NWR-GAE neighbourhood reconstruction loss"""
+    """Pairs at distances 3 and 4 in one of two channels.
+
+    Checks: NWR-GAE neighbourhood reconstruction loss
+    """
     a, b = torch.tensor([[[0.0, 0.0], [10.0, 0.0]]]), torch.tensor([[[14.0, 0.0], [3.0, 0.0]]])
     torch.testing.assert_close(wasserstein_rms(a, b), torch.tensor([3.5 / 2**0.5]))
