@@ -131,7 +131,7 @@ def constraints(session: nox.Session) -> None:
         "compile",
         "--universal",
         "--python-version=3.11",
-        "--no-header",
+        "--custom-compile-command=nox -s constraints",
         "--no-annotate",
         "--quiet",
     ]
