@@ -58,7 +58,10 @@ def test_rows_of_qkv_in_the_new_order_are_left_alone(golden: Any) -> None:
 
 @pytest.mark.parity
 def test_a_whole_checkpoint_samples_as_the_official_code_does(golden: Any) -> None:
-    """Checks: LDM U-Net, DDIM Eq. 12, Classifier-free Guidance Eq. 6"""
+    """Checks: LDM U-Net
+    Checks: DDIM Eq. 12
+    Checks: Classifier-free Guidance Eq. 6
+    """
     case = golden("ldm_full_checkpoint")
     config, io = case.config["constructor"], case.io
     raw = from_compvis(case.weights, config["unet_config"])

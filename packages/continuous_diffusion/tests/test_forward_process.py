@@ -43,7 +43,10 @@ def test_step_zero_is_clean_and_the_noise_is_scaled_by_sigma() -> None:
 @settings(deadline=None, max_examples=30)
 @given(steps.filter(lambda pair: pair[0] < pair[1]))
 def test_posterior_is_bayes_rule(pair: list[int]) -> None:
-    """The product of two Gaussians in x_s, by precisions. Checks: DDPM Eq. 7"""
+    """The product of two Gaussians in x_s, by precisions.
+
+    Checks: DDPM Eq. 7
+    """
     s, t = pair
     if s == 0:
         return

@@ -52,7 +52,9 @@ class Silent:
 
 @pytest.mark.parametrize("target", [Epsilon(), Velocity(), Clean()], ids=lambda target: type(target).__name__)
 def test_a_denoiser_that_knows_has_no_loss(target: Target) -> None:
-    """Checks: DDPM Eq. 14, Algorithm 1, LDM latent objective"""
+    """Checks: DDPM Eq. 14, Algorithm 1
+    Checks: LDM latent objective
+    """
     clean = torch.randn(8, 2, 4, 4, dtype=torch.float64)
     denoising = Objective(Knowing(target, clean), process, target=target)(clean)
     assert denoising.loss.shape == (8,)
@@ -62,7 +64,10 @@ def test_a_denoiser_that_knows_has_no_loss(target: Target) -> None:
 
 @pytest.mark.parametrize(("distance", "power"), [(squared, 2), (absolute, 1)])
 def test_loss_is_the_mean_distance_to_the_noise(distance: Any, power: int) -> None:
-    """A silent denoiser is as far away as the noise is long. Checks: DDPM Eq. 14, Algorithm 1"""
+    """A silent denoiser is as far away as the noise is long.
+
+    Checks: DDPM Eq. 14, Algorithm 1
+    """
     clean, silent = torch.randn(3, 2, 4, 4, dtype=torch.float64), Silent()
     denoising = Objective(silent, process, distance=distance)(clean, t=torch.tensor([1, 20, 40]))
     (x_t, t, _), signal = silent.asked[0], process.signal(torch.tensor([1, 20, 40]))

@@ -45,7 +45,9 @@ def gaussian_denoiser(target: Target) -> Callable[..., Prediction]:
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("target", [Epsilon(), Velocity(), Clean()], ids=lambda target: type(target).__name__)
 def test_gaussian_data_are_sampled_with_their_mean_and_variance(eta: float, target: Target) -> None:
-    """Checks: DDIM Eq. 12, Eq. 16, DDPM Algorithm 2"""
+    """Checks: DDIM Eq. 12, Eq. 16
+    Checks: DDPM Algorithm 2
+    """
     samples = sample(gaussian_denoiser(target), (4000, 1, 2, 2), process=process, target=target, eta=eta)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.03)
     assert samples.std().item() == pytest.approx(SPREAD, rel=0.08)
@@ -71,7 +73,10 @@ def test_all_steps_with_eta_one_are_ancestral_sampling() -> None:
 
 
 def test_the_deterministic_path_converges_to_the_exact_flow() -> None:
-    """For Gaussian data the flow keeps the quantile: x_0 = MEAN + SPREAD x_T, nearly. Checks: DDIM Eq. 12"""
+    """For Gaussian data the flow keeps the quantile: x_0 = MEAN + SPREAD x_T, nearly.
+
+    Checks: DDIM Eq. 12
+    """
     fine = ForwardProcess(Schedule.cosine(1000))
     start = torch.randn(1, 1, 8, 8)
     scale = (fine.schedule.signal[-1] * (SPREAD**2 - 1) + 1).sqrt().float()
@@ -188,7 +193,10 @@ class Toy:
 @pytest.mark.parity
 @pytest.mark.parametrize("name", TRAJECTORIES)
 def test_official_trajectories(name: str, golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks: DDIM Eq. 12, Eq. 16, PNDM linear multi-step, Classifier-free Guidance Eq. 6"""
+    """Checks: DDIM Eq. 12, Eq. 16
+    Checks: PNDM linear multi-step
+    Checks: Classifier-free Guidance Eq. 6
+    """
     case = golden("ldm_ddim_plms")
     io, arguments = case.io, case.config["process"]
     entry = next(one for one in case.config["trajectories"] if one["name"] == name)
@@ -233,7 +241,10 @@ def test_official_ancestral_sampling(golden: Any, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parity
 def test_official_steps(golden: Any) -> None:
-    """The published steps, counted from 1. Checks: DDIM Eq. 16"""
+    """The published steps, counted from 1.
+
+    Checks: DDIM Eq. 16
+    """
     io = golden("ldm_ddim_plms").io
     for steps in (7, 20, 50, 200):
         assert [t - 1 for t in strided(1000, steps)] == io[f"ddim_S{steps}_eta0.0.timesteps"].tolist()

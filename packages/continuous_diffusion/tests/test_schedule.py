@@ -1,4 +1,4 @@
-"""Checks: LDM noise schedule, Improved DDPM cosine schedule"""
+"""Noise schedules, against the published table and the official arrays."""
 
 import math
 from typing import Any
@@ -69,7 +69,9 @@ def test_no_steps_is_refused() -> None:
 
 @pytest.mark.parity
 def test_official_schedules(golden: Any) -> None:
-    """Checks: LDM noise schedule, Improved DDPM cosine schedule"""
+    """Checks: LDM noise schedule
+    Checks: Improved DDPM cosine schedule
+    """
     case = golden("ldm_ddim_plms")
     makers = {"linear": Schedule.sqrt_linear, "sqrt_linear": Schedule.linear}
     seen = 0

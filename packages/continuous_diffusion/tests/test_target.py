@@ -14,7 +14,9 @@ TARGETS = [Epsilon(), Velocity(), Clean()]
 @settings(deadline=None, max_examples=30)
 @given(level=st.floats(1e-3, 1 - 1e-3))
 def test_round_trip(target: Target, level: float) -> None:
-    """Checks: Progressive Distillation v-prediction, DDPM Eq. 14"""
+    """Checks: Progressive Distillation v-prediction
+    Checks: DDPM Eq. 14
+    """
     x_0, noise = torch.randn(2, 3, 2, 2, dtype=torch.float64), torch.randn(2, 3, 2, 2, dtype=torch.float64)
     signal = torch.full((2,), level, dtype=torch.float64)
     x_t = level**0.5 * x_0 + (1 - level) ** 0.5 * noise
@@ -24,7 +26,10 @@ def test_round_trip(target: Target, level: float) -> None:
 
 
 def test_velocity_is_the_derivative_along_the_angle() -> None:
-    """With alpha = cos(phi) and sigma = sin(phi), v = d x / d phi. Checks: Progressive Distillation v-prediction"""
+    """With alpha = cos(phi) and sigma = sin(phi), v = d x / d phi.
+
+    Checks: Progressive Distillation v-prediction
+    """
     x_0, noise = torch.randn(1, 2, 2, 2, dtype=torch.float64), torch.randn(1, 2, 2, 2, dtype=torch.float64)
     phi = torch.tensor(0.7, dtype=torch.float64)
     _, derivative = torch.autograd.functional.jvp(lambda angle: angle.cos() * x_0 + angle.sin() * noise, phi)

@@ -44,7 +44,8 @@ class Objective(nn.Module):
     `distance` is taken unit by unit and averaged over channels and positions. Whole rows of the condition are
     replaced by the denoiser's null condition with probability `condition_dropout`.
 
-    Source: DDPM Eq. 14, Algorithm 1, LDM latent objective
+    Source: DDPM Eq. 14, Algorithm 1
+    Source: LDM latent objective
     Unstated: the rate of condition dropout; 0.1, as in the paper on classifier-free guidance.
     """
 

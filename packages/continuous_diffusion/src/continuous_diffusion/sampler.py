@@ -126,7 +126,8 @@ def trajectory(
 
     Raises ValueError for a number of steps that the process does not have, and for options that exclude each other.
 
-    Source: DDPM Algorithm 2, DDIM Eq. 12, Eq. 16
+    Source: DDPM Algorithm 2
+    Source: DDIM Eq. 12, Eq. 16
     """
     visited = _path(process.T, steps, spacing, until)
     _check(shape, start, order, eta, clip)
