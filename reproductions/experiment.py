@@ -29,14 +29,15 @@ class Backbone(StrEnum):
 class Context:
     """The context-prediction loss beside the diffusion loss.
 
-    stride: Chebyshev radius of the neighbourhood; samples: draws per neighbourhood (`q`); weight: `lambda_0` of
-    `lambda_t = lambda_0 * signal(t)`.
+    stride: Chebyshev radius of the neighbourhood; samples: draws per neighbourhood (`q`); latent: width of the draws in
+    the decoder; weight: `lambda_0` of `lambda_t = lambda_0 * signal(t)`.
 
     Unstated: q, lambda_0 and the schedule of lambda_t are not reported; the stride 3 is only recalled.
     """
 
     stride: int = 3
     samples: int = 4
+    latent: int = 32
     weight: float = 0.1
 
 

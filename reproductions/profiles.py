@@ -132,7 +132,10 @@ def _cpu() -> Profile:
     denoiser = TrainingSettings(
         samples=128_000, batch=32, learning_rate=1e-3, warmup=1_600, ema=0.99, precision="bf16", log_every=50
     )
-    body = {"channels": 32, "multipliers": (1, 2), "residual_blocks": 1, "patch": 2, "resolution": 32}
+    body = {
+        "channels": 32, "multipliers": (1, 3), "residual_blocks": 1, "decoder_blocks": 1, "patch": 2, "subpixel": True,
+        "mid_blocks": 0, "mid_attention": False, "resolution": 32,
+    }
     return Profile(
         name="cpu",
         resolution=32,
@@ -146,7 +149,7 @@ def _cpu() -> Profile:
             autoencoder,
             unquantised=9_600,
         ),
-        kl=FirstStage({**body, "latent_channels": 4}, autoencoder, kl_weight=1e-4),
+        kl=FirstStage({**body, "latent_channels": 4}, autoencoder, kl_weight=1e-5),
         discrete=Discrete(
             network={"width": 128, "depth": 4, "heads": 4, "convolution": True, "positions_in_every_block": True},
             captions=Captions(),

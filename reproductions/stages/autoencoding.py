@@ -182,7 +182,7 @@ def _through(values: Tensor, function: Callable[[Tensor], Tensor], desk: Desk) -
         return torch.cat([
             to_bytes(function(to_signed(part.to(device())) if signed else part.to(device()))).cpu()
             for part in _parts(values, desk)
-        ])
+        ]).contiguous()
 
 
 def _parts(values: Tensor, desk: Desk) -> Iterator[Tensor]:

@@ -21,7 +21,11 @@ class WithContext(nn.Module):
     def __init__(self, settings: Context, *, features: int, target: int, signal: Tensor) -> None:
         super().__init__()
         self.context = ContextPrediction(
-            features=features, target=target, stride=settings.stride, samples=settings.samples
+            features=features,
+            target=target,
+            stride=settings.stride,
+            samples=settings.samples,
+            latent=settings.latent,
         )
         self.weight = Signal(settings.weight, signal)
 

@@ -62,7 +62,7 @@ def build(desk: Desk, settings: Training, latent: tuple[int, ...]) -> text_to_im
     process, target = ForwardProcess(_schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
     objective = Objective(denoiser, process, target=target, condition_dropout=settings.denoiser.dropout)
     context = settings.context and WithContext(
-        settings.context, features=denoiser.feature_width, target=latent[0], signal=process.schedule.signal
+        settings.context, features=settings.denoiser.network["channels"], target=latent[0], signal=process.schedule.signal
     )
     return text_to_image.TextToImage(encoder, objective, context)
 
