@@ -14,6 +14,7 @@ INK, LINES = "#010203", ("#010204", "#010205", "#010206", "#010207")
 DASHES = ("-", "--", "-.", ":")
 FADED = 0.28
 SMOOTHED_FROM = 40
+DRAWN = 300
 
 Points = Sequence[tuple[int, float]]
 
@@ -29,7 +30,7 @@ class Panel:
 
 
 def panels(curves: Sequence[Curve]) -> list[Panel]:
-    """Draw each term of each stage in a panel of its own; the seeds of a stage share it."""
+    """Each term of each stage drawn in a panel of its own; the seeds of a stage share it."""
     drawn: dict[tuple[str, str], list[tuple[int | None, Points]]] = {}
     for curve in curves:
         for term, points in curve.series.items():
@@ -39,10 +40,16 @@ def panels(curves: Sequence[Curve]) -> list[Panel]:
 
 
 def smoothed(points: Points, width: int) -> list[tuple[int, float]]:
-    """Return the running mean over `width` points, placed at the middle step of each window."""
+    """The running mean over `width` points, placed at the middle step of each window."""
     half = width // 2
     windows = (points[max(0, i - half) : i + half + 1] for i in range(len(points)))
     return [(points[i][0], sum(value for _, value in window) / len(window)) for i, window in enumerate(windows)]
+
+
+def thinned(points: Points) -> Points:
+    """At most about `DRAWN` of the points, evenly apart, the last one among them."""
+    step = -(-len(points) // DRAWN)
+    return points[::-step][::-1] if step > 1 else points
 
 
 def _words(lines: Sequence[tuple[int | None, Points]]) -> str:
@@ -52,14 +59,14 @@ def _words(lines: Sequence[tuple[int | None, Points]]) -> str:
 
 def _svg(stage: str, term: str, lines: Sequence[tuple[int | None, Points]]) -> str:
     with matplotlib.rc_context({"svg.hashsalt": f"{stage}/{term}", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(4.4, 2.5), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(4.4, 2.5))
+        axes = figure.add_axes((0.17, 0.2, 0.8, 0.76))
         for i, (seed, points) in enumerate(lines):
             colour, dashes = LINES[i % len(LINES)], DASHES[i % len(DASHES)]
             many = len(points) >= SMOOTHED_FROM
             if many:
-                axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.8, alpha=FADED)
-            line = smoothed(points, len(points) // 20 + 1) if many else points
+                axes.plot(*zip(*thinned(points), strict=True), color=colour, linewidth=0.8, alpha=FADED)
+            line = thinned(smoothed(points, len(points) // 20 + 1)) if many else points
             axes.plot(
                 *zip(*line, strict=True),
                 dashes,

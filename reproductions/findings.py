@@ -1,4 +1,4 @@
-"""What a run of a table found: its measurements, pictures, curves and costs, and the differences between its own rows."""
+"""What a run of a table found: measurements, pictures, curves, costs, and the differences between its own rows."""
 
 import enum
 import math
@@ -34,8 +34,8 @@ class MetricInfo:
 class Measurement:
     """One metric of one row, over seeds.
 
-    `std`, `low` and `high` (a Student-t 95 % interval of the mean) are None for a single seed. `values` belong to `seeds`, in
-    their order; rows are compared by them, seed by seed.
+    `std`, `low` and `high` (a Student-t 95 % interval of the mean) are None for a single seed. `values` are those of
+    `seeds`, in their order; rows are compared by them, seed by seed.
     """
 
     mean: float
@@ -50,7 +50,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of a table: the paper's numbers, ours where it was run (else None), and the row that it adds the context loss to."""
+    """A row: the paper's numbers, ours where it was run (else None), and the row that it adds the context loss to."""
 
     approach: str
     kind: str
@@ -71,7 +71,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage took: seconds, peak memory in MiB, steps and trainable parameters; `reused` if it was there already."""
+    """What one stage took: seconds, peak memory in MiB, steps, parameters; `reused` if it was there already."""
 
     stage: str
     seconds: float
@@ -83,7 +83,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one approach, uint8 `(b, 3, H, W)`, one a caption; `right (b,)` says whether a judge reads the caption in each."""
+    """Samples of an approach, uint8 `(b, 3, H, W)`, one a caption; `right (b,)`: whether a judge reads the caption."""
 
     approach: str
     images: Tensor
@@ -175,14 +175,15 @@ class Difference:
 
 
 def summarise(values: Mapping[int, float], n_real: int | None = None, n_fake: int | None = None) -> Measurement:
-    """The mean over seeds of `values` (seed -> value), with the sample deviation and a Student-t 95 % interval from two seeds on.
+    """The mean of `values` (seed -> value) with, from two seeds on, its sample deviation and Student-t 95 % interval.
 
-    `mean -+ t std / sqrt(n)`, t being the 97.5 % quantile with n - 1 degrees of freedom. Raises ValueError for no values.
+    `mean -+ t std / sqrt(n)`, t being the 97.5 % quantile with n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: for no values.
     """
     if not values:
-        raise ValueError(
-            "summarise needs the value of at least one seed, but `values` is empty: measure one, or give the row None"
-        )
+        raise ValueError("summarise: `values` is empty; give one seed's value at least, or leave the row unmeasured")
     seeds = tuple(sorted(values))
     ordered = tuple(float(values[seed]) for seed in seeds)
     mean = fmean(ordered)
@@ -211,35 +212,32 @@ def _by_seed(measurement: Measurement | None) -> dict[int, float]:
 
 
 def _check_pictures(report: Report) -> None:
-    pictures = {"real": report.real}
-    pictures |= {f"samples of {samples.approach}": samples.images for samples in report.samples}
-    for name, images in (
-        pictures | {f"reconstructions {name}": images for name, images in report.reconstructions.items()}
-    ).items():
+    captioned = {"real": report.real} | {f"samples of {some.approach}": some.images for some in report.samples}
+    others = {f"reconstructions {name}": images for name, images in report.reconstructions.items()}
+    for name, images in (captioned | others).items():
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"{name}: images must be uint8 (b, 3, H, W), not {images.dtype} {tuple(images.shape)}")
-    for name, images in pictures.items():
-        if len(images) != len(report.captions):
-            raise ValueError(
-                f"{name}: {len(images)} images for {len(report.captions)} captions; give one a caption, in one order"
-            )
-    for samples in report.samples:
-        if samples.right is not None and tuple(samples.right.shape) != (len(samples.images),):
-            raise ValueError(
-                f"samples of {samples.approach}: `right` has shape {tuple(samples.right.shape)}, not ({len(samples.images)},)"
-            )
+    captions = len(report.captions)
+    for name, images in captioned.items():
+        if len(images) != captions:
+            raise ValueError(f"{name}: {len(images)} images for {captions} captions; give one a caption, in one order")
+    for name, images in others.items():
+        if len(images) > captions:
+            raise ValueError(f"{name}: {len(images)} images, but `real` has {captions}; give the first of them")
+    for some in report.samples:
+        if some.right is not None and tuple(some.right.shape) != (captions,):
+            raise ValueError(f"samples of {some.approach}: `right` is {tuple(some.right.shape)}, must be ({captions},)")
 
 
 def _check_rows(report: Report) -> None:
     known = {metric.name for metric in report.metrics}
+    approaches = {row.approach for row in report.rows}
     for row in report.rows:
         if unknown := sorted(set(row.measured or {}) - known):
             raise ValueError(
-                f"row {row.approach}: measured {', '.join(unknown)}, not among `metrics`; add a MetricInfo that says what it means"
+                f"row {row.approach}: `metrics` does not say what {', '.join(unknown)} means; add it there"
             )
-    approaches = {row.approach for row in report.rows}
-    for row in report.rows:
         if row.baseline is not None and row.baseline not in approaches:
             raise ValueError(
-                f"row {row.approach}: its baseline {row.baseline!r} is not a row; rows are {', '.join(sorted(approaches))}"
+                f"row {row.approach}: its baseline {row.baseline!r} is no row; rows are {', '.join(sorted(approaches))}"
             )

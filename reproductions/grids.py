@@ -32,9 +32,10 @@ def enlarged(image: Tensor, scale: int) -> Image.Image:
 
 
 def grid(images: Tensor, columns: int, scale: int) -> Image.Image:
-    """Lay uint8 images `(b, 3, H, W)` out row by row, `columns` to a row, with thin gaps; pixels become squares of side `scale`.
+    """Lay uint8 images `(b, 3, H, W)` out row by row, with thin gaps; pixels become squares of side `scale`.
 
-    Raises ValueError for no images, or for columns or a scale below one.
+    Raises:
+        ValueError: for no images, or for columns or a scale below one.
     """
     if len(images) == 0 or columns < 1 or scale < 1:
         raise ValueError(
@@ -56,7 +57,7 @@ def fitting_scale(images: Tensor, side: int) -> int:
 def comparison_grid(report: Report, rows: int = 8, side: int = 96) -> Image.Image:
     """Draw the same captions across the models: captions along the side, real images and then models as columns.
 
-    The first `rows` captions are shown, never a choice of the best; a cross marks an image in which the judge reads another caption.
+    The first `rows` captions are shown, never a choice of the best; a cross marks what the judge reads otherwise.
     """
     columns = [("real", report.real, None)] + [
         (samples.approach, samples.images, samples.right) for samples in report.paired_samples
@@ -71,9 +72,10 @@ def comparison_grid(report: Report, rows: int = 8, side: int = 96) -> Image.Imag
     size = (margin + len(columns) * (width + gap) + gap, head + rows * (height + gap) + (26 if judged else gap))
     canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
+    heading = _font(min(_fitting_size(name, width + gap) for name, _, _ in columns))
     for j, (name, images, right) in enumerate(columns):
         left = margin + gap + j * (width + gap)
-        draw.text((left + width // 2, head // 2), name, INK, _font(_fitting_size(name, width + gap)), anchor="mm")
+        draw.text((left + width // 2, head // 2), name, INK, heading, anchor="mm")
         for i in range(rows):
             top = head + i * (height + gap)
             canvas.paste(picture(images[i]).resize((width, height), Image.Resampling.NEAREST), (left, top))
@@ -96,7 +98,7 @@ def comparison_grid(report: Report, rows: int = 8, side: int = 96) -> Image.Imag
 def png(image: Image.Image) -> bytes:
     """Encode a picture as PNG; equal pictures give equal bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -70,7 +70,7 @@ def table(report: Report) -> dict[str, Any]:
 
 
 def manifest(report: Report) -> dict[str, Any]:
-    """The manifest, the environment, and what every stage took: wall time in seconds, peak memory, steps, parameters."""
+    """The manifest, the environment, and what every stage took: wall time, peak memory, steps, parameters."""
     costs = {
         cost.stage: {
             "wall_seconds": cost.seconds,
