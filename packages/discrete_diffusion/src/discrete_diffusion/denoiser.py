@@ -1,5 +1,6 @@
 """The denoiser's interface, and the transformer of VQ-Diffusion."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -78,7 +79,7 @@ class TokenTransformer(nn.Module, PyTorchModelHubMixin):
         self,
         *,
         codes: int,
-        grid: tuple[int, int],
+        grid: Sequence[int],
         steps: int,
         width: int,
         depth: int,
@@ -91,7 +92,7 @@ class TokenTransformer(nn.Module, PyTorchModelHubMixin):
         convolutional_feedforward: bool = False,
         convolution: bool = False,
         positions_in_every_block: bool = False,
-        position_grid: tuple[int, int] | None = None,
+        position_grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if width % heads:

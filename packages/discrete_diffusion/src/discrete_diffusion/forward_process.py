@@ -1,19 +1,12 @@
 """The mask-and-replace process: its marginals, its exact posteriors, and their divergence."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from discrete_diffusion._types import Generators, LogCodes, LogStates, PerToken, Times, Tokens
 from discrete_diffusion.drawing import uniform
-from discrete_diffusion.reversal import Affine, Reversal
+from discrete_diffusion.reversal import FLOOR, Reversal
 from discrete_diffusion.schedule import Schedule
-
-LOG_ZERO = -70.0
-"""The logarithm of impossible states, that of the released code: finite, so that gradients are."""
-
-_FLOOR = math.exp(LOG_ZERO)
 
 
 class ForwardProcess(nn.Module):
@@ -31,6 +24,7 @@ class ForwardProcess(nn.Module):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self._schedule = schedule
+        self._replaces = bool((schedule.replace > 0).any())
         self.register_buffer("_anchor", torch.empty(0, device=schedule.keep.device), persistent=False)
 
     @property
@@ -58,7 +52,7 @@ class ForwardProcess(nn.Module):
         """
         u = uniform(shape, device=self._anchor.device, generator=generator)
         mask = self.schedule.mask[-1]
-        code = ((u - mask) / (1 - mask).clamp_min(_FLOOR) * self.codes).long().clamp(0, self.codes - 1)
+        code = ((u - mask) / (1 - mask).clamp_min(FLOOR) * self.codes).long().clamp(0, self.codes - 1)
         return torch.where(u < mask, self.codes, code)
 
     def sample(self, x_0: Tokens, t: Times, *, generator: Generators = None) -> Tokens:
@@ -68,7 +62,7 @@ class ForwardProcess(nn.Module):
         """
         u = uniform(tuple(x_0.shape), device=x_0.device, generator=generator)
         mask, replace = self.schedule.mask[t, None], self.schedule.replace[t, None]
-        code = ((u - mask) / replace.clamp_min(_FLOOR)).clamp(0, self.codes - 1).long()
+        code = ((u - mask) / replace.clamp_min(FLOOR)).clamp(0, self.codes - 1).long()
         noised = torch.where(u < mask + self.codes * replace, code, x_0)
         return torch.where(u < mask, self.codes, noised)
 
@@ -98,7 +92,8 @@ class ForwardProcess(nn.Module):
         Source: VQ-Diffusion posterior, reverse process, stride inference
         """
         self._check(log_x0, x_t)
-        weights = self._affine(_at(log_x0, x_t, self.codes), x_t, t, s)
+        log_same = log_x0.gather(-1, x_t.clamp_max(self.codes - 1)[..., None]).squeeze(-1)
+        weights = self._reversal(t, s, log_x0.dtype).at(x_t, log_same, mask=self.codes)
         codes = torch.addcmul(weights.offset[..., None], weights.slope[..., None], log_x0.exp())
         states = torch.nn.functional.pad(codes, (0, 1))
         return _log(states.scatter(-1, x_t[..., None], weights.stay[..., None]))
@@ -108,7 +103,8 @@ class ForwardProcess(nn.Module):
 
         Source: VQ-Diffusion posterior, stride inference
         """
-        weights = self._affine(_certain(x_0, x_t, torch.float64), x_t, t, s)
+        log_same = _log_indicator(x_0 == x_t, torch.float64)
+        weights = self._reversal(t, s, torch.float64).at(x_t, log_same, mask=self.codes)
         codes = (
             weights.offset[..., None].repeat(1, 1, self.codes).scatter_add(-1, x_0[..., None], weights.slope[..., None])
         )
@@ -119,27 +115,27 @@ class ForwardProcess(nn.Module):
         r"""`KL( q(x_s | x_t, x_0) || p(x_s | x_t) )` per token, in nats; at s = 0 it is `-log p(x_0 | x_t)`.
 
         Both distributions are affine in one-hot `x_0` and in `p(x_0)`, so one pass over the codes is all it takes:
-        with P, Q the two, `sum_j Q_j log P_j` needs `sum_j log P_j` and the entries at `x_0` and `x_t` alone.
+        with P, Q the two, `sum_j Q_j log P_j` needs `sum_j log P_j` and the entries at `x_0` and `x_t` alone; where no
+        token is ever replaced, not even the sum.
 
         Source: VQ-Diffusion variational bound
         """
         self._check(log_x0, x_t)
-        prediction = self._affine(_at(log_x0, x_t, self.codes), x_t, t, s)
-        truth = self._affine(_certain(x_0, x_t, log_x0.dtype), x_t, t, s)
-        log_p = torch.addcmul(prediction.offset[..., None] + _FLOOR, prediction.slope[..., None], log_x0.exp()).log()
-        plain = (x_t < self.codes).to(log_p.dtype)
-        moved = (x_t != x_0).to(log_p.dtype)
-        log_p_elsewhere = log_p.sum(-1) - plain * _gather(log_p, x_t.clamp_max(self.codes - 1))
+        reversal = self._reversal(t, s, log_x0.dtype)
+        log_same, log_right = log_x0.gather(-1, torch.stack([x_t.clamp_max(self.codes - 1), x_0], -1)).unbind(-1)
+        prediction = reversal.at(x_t, log_same, mask=self.codes)
+        truth = reversal.at(x_t, _log_indicator(x_0 == x_t, log_x0.dtype), mask=self.codes)
+        plain, moved = (x_t < self.codes).to(log_x0.dtype), (x_t != x_0).to(log_x0.dtype)
         peak = truth.slope + truth.offset
-        elsewhere = (self.codes - plain) * _xlogx(truth.offset) - truth.offset * log_p_elsewhere
-        at_x0 = _xlogx(peak) - _xlogx(truth.offset) - truth.slope * _gather(log_p, x_0)
-        at_xt = _xlogx(truth.stay) - truth.stay * (prediction.stay + _FLOOR).log()
-        return elsewhere + moved * at_x0 + at_xt
+        at_x0 = _xlogx(peak) - _xlogx(truth.offset) - truth.slope * prediction.log(log_right)
+        at_xt = _xlogx(truth.stay) - truth.stay * (prediction.stay + FLOOR).log()
+        if not self._replaces:
+            return moved * at_x0 + at_xt
+        log_elsewhere = prediction.log(log_x0).sum(-1) - plain * prediction.log(log_same)
+        return (self.codes - plain) * _xlogx(truth.offset) - truth.offset * log_elsewhere + moved * at_x0 + at_xt
 
-    def _affine(self, same_and_other: tuple[Tensor, Tensor], x_t: Tokens, t: Times, s: Times | None) -> Affine:
-        same, other = same_and_other
-        weights = Reversal.of(self.schedule, t, t - 1 if s is None else s, dtype=same.dtype)
-        return weights.at(x_t, same, other, mask=self.codes)
+    def _reversal(self, t: Times, s: Times | None, dtype: torch.dtype) -> Reversal:
+        return Reversal.of(self.schedule, t, t - 1 if s is None else s, dtype=dtype)
 
     def _check(self, log_x0: Tensor, x_t: Tensor) -> None:
         if log_x0.shape != (*x_t.shape, self.codes):
@@ -148,23 +144,12 @@ class ForwardProcess(nn.Module):
             raise TypeError(f"log_x0 must be float32 or float64, got {log_x0.dtype}; take .float() before log_softmax")
 
 
-def _at(log_x0: LogCodes, x_t: Tokens, codes: int) -> tuple[Tensor, Tensor]:
-    """`p(x_0 = x_t)` and its complement, per token; masks have neither, so what they get does not matter."""
-    log_same = _gather(log_x0, x_t.clamp_max(codes - 1))
-    return log_same.exp(), -torch.expm1(log_same.clamp_max(0))
-
-
-def _certain(x_0: Tokens, x_t: Tokens, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    same = x_0 == x_t
-    return same.to(dtype), (~same).to(dtype)
-
-
-def _gather(values: Tensor, index: Tensor) -> Tensor:
-    return values.gather(-1, index[..., None]).squeeze(-1)
+def _log_indicator(condition: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(condition, 0.0, -torch.inf).to(dtype)
 
 
 def _log(p: Tensor) -> Tensor:
-    return p.clamp_min(_FLOOR).log()
+    return p.clamp_min(FLOOR).log()
 
 
 def _xlogx(p: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_diffusion._types import Condition, Features, LogCodes, PerExample, Times, Tokens
@@ -44,7 +43,7 @@ class Objective(nn.Module):
     a *sum* over the T steps, in nats per token. With `mean_over_steps` it is divided by T, and compares with
     cross-entropy.
 
-    Plain cross-entropy is `vlb_weight=0, auxiliary_weight=1, adaptive=False, mean_over_steps=True`.
+    Plain cross-entropy is `vlb_weight=0.0, auxiliary_weight=1.0, adaptive=False, mean_over_steps=True`.
     A term of weight 0 is not computed, and not among the `terms`.
 
     Args:
@@ -126,7 +125,7 @@ class Objective(nn.Module):
             at_first = torch.where((t == 1)[:, None], 1.0, weight)
             terms["vlb"] = (at_first * self.process.divergence(estimate, clean, x_t, t)).mean(1)
         if self.auxiliary_weight > 0:
-            terms["auxiliary"] = (weight * F.nll_loss(estimate.transpose(1, 2), clean, reduction="none")).mean(1)
+            terms["auxiliary"] = -(weight * estimate.gather(-1, clean[..., None]).squeeze(-1)).mean(1)
         return terms
 
     def _loss(self, terms: dict[str, Tensor], t: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ With `p_j = p(x_0 = j | x_t)`, the mixture `sum_j q(x_s | x_t, x_0 = j) p_j` ove
 whatever s < t. So it costs O(K) per token, and no transition matrix is ever built.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from discrete_diffusion._types import Column, PerToken, Times, Tokens
 from discrete_diffusion.schedule import Schedule
+
+FLOOR = math.exp(-70)
+"""The probability of impossible states, that of the released code: positive, so that logarithms have gradients."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Affine:
     slope: PerToken
     offset: PerToken
     stay: PerToken
+
+    def log(self, log_p: Tensor) -> Tensor:
+        """Logarithm of `slope * p + offset` for `log_p` of shape (b, n) or (b, n, k)."""
+        more = (...,) + (None,) * (log_p.ndim - self.slope.ndim)
+        return torch.addcmul(self.offset[more] + FLOOR, self.slope[more], log_p.exp()).log()
 
 
 @dataclass(frozen=True)
@@ -68,9 +77,10 @@ class Reversal:
         )
         return cls(*(weight.to(dtype)[:, None] for weight in weights))
 
-    def at(self, x_t: Tokens, p_same: PerToken, p_other: PerToken, *, mask: int) -> Affine:
-        """Weights of every token, given the probabilities that `x_0` is `x_t` and that it is not."""
+    def at(self, x_t: Tokens, log_same: PerToken, *, mask: int) -> Affine:
+        """Weights of every token, given `log p(x_0 = x_t | x_t)`, of which no notice is taken at masks."""
         masked = x_t == mask
+        p_same, p_other = log_same.exp(), -torch.expm1(log_same.clamp_max(0))
         offset = p_same * self.offset_same + p_other * self.offset_other
         stay = p_same * self.stay_same + p_other * self.stay_other
         return Affine(

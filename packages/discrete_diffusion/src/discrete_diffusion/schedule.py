@@ -46,6 +46,8 @@ class Schedule:
             raise ValueError(f"step 0 is clean: keep[0] = 1 and mask[0] = 0, got {keep[0].item()} and {mask[0].item()}")
         if bool((keep[:-1] <= 0).any()) or bool((mask[:-1] >= 1).any()):
             raise ValueError("keep must be positive and mask below 1 before the last step; lower T or the final rates")
+        if bool((keep + mask > 1 + _ROUNDING).any()):
+            raise ValueError("keep + mask must be at most 1; what is left is replaced")
         alpha, beta, gamma = self.transition(torch.arange(1, len(keep)))
         if bool((torch.stack([alpha, beta, gamma]) < -_ROUNDING).any()) or bool((keep < 0).any()):
             raise ValueError(
