@@ -32,9 +32,12 @@ class Tokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], *, vocabulary: int, length: int) -> "Tokenizer":
-        """Learn at most `vocabulary` tokens (padding, 256 bytes, then merges) from `captions`; pad and cut to `length`."""
+        """Learn at most `vocabulary` tokens (padding, 256 bytes, then merges) from `captions`.
+
+        Captions are padded and cut to `length` tokens.
+        """
         if vocabulary < 257:
-            raise ValueError(f"vocabulary must hold the 256 bytes and the padding, so at least 257 tokens; got {vocabulary}")
+            raise ValueError(f"vocabulary must be at least 257 (256 bytes and the padding), got {vocabulary}")
         bpe = tokenizers.Tokenizer(models.BPE())
         bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -63,7 +66,7 @@ class Tokenizer:
     def decode(self, tokens: Int64[Tensor, "b l"]) -> list[str]:
         """Captions of `tokens`, in lower case."""
         rows = [[token for token in row if token != PAD] for row in tokens.tolist()]
-        return [cast(str, self.bpe.decode(row)).strip() for row in rows]
+        return [self.bpe.decode(row).strip() for row in rows]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON file."""
@@ -78,7 +81,10 @@ class Tokenizer:
 
 
 def attention(
-    q: Float[Tensor, "b h l e"], k: Float[Tensor, "b h l e"], v: Float[Tensor, "b h l e"], hidden: Float[Tensor, "b 1 1 l"]
+    q: Float[Tensor, "b h l e"],
+    k: Float[Tensor, "b h l e"],
+    v: Float[Tensor, "b h l e"],
+    hidden: Float[Tensor, "b 1 1 l"],
 ) -> Float[Tensor, "b h l e"]:
     """softmax(q k^T / sqrt(e) + hidden) v; written out on CPU in bfloat16, where the fused backward pass is slow."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
@@ -104,9 +110,9 @@ class _Layer(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """Token embedding plus learned positions, `depth` transformer layers and a layer norm: tokens `(b, l)` to states `(b, l, width)`.
+    """Token embedding plus learned positions, `depth` transformer layers and a layer norm.
 
-    No token attends to padding; the states of padding are those of its position and of the words before it, never those of other captions.
+    Tokens `(b, l)` to states `(b, l, width)`. No token attends to padding, except in an empty caption.
     """
 
     def __init__(self, vocabulary: int, *, length: int, width: int = 128, depth: int = 1, heads: int = 4) -> None:
@@ -122,10 +128,10 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, tokens: Int64[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """States of `tokens`; l may be shorter than `length`. Raises ValueError where it is longer."""
-        l = tokens.shape[1]
-        if l > len(self.position):
-            raise ValueError(f"tokens has {l} positions, but this encoder was made for {len(self.position)}; cut or re-tokenise")
-        x = self.embedding(tokens) + self.position[:l]
+        length = tokens.shape[1]
+        if length > len(self.position):
+            raise ValueError(f"tokens has length {length}, but this encoder has {len(self.position)} positions; cut it")
+        x = self.embedding(tokens) + self.position[:length]
         hidden = torch.zeros(tokens.shape, device=x.device).masked_fill(tokens == PAD, -1e4)
         hidden = hidden.masked_fill((tokens == PAD).all(dim=1, keepdim=True), 0.0)[:, None, None]
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""Data sets to splits of pictures and captions: drawn ones, scikit-learn's digits, folders, parquet files and hub ids."""
+"""Data sets, drawn and real, to splits of pictures and captions."""
 
 import difflib
 import hashlib
@@ -32,7 +32,7 @@ from reproductions.sources import (
 )
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset  # type: ignore[import-untyped]
 
 DIGITS = "digits"
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -87,7 +87,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """Both splits of a data set; digest: SHA-256 of all pixels, captions and attributes; note: how the splits were made."""
+    """Both splits of a data set.
+
+    digest: SHA-256 of all pixels, captions and attributes; note: how the splits were made.
+    """
 
     name: str
     train: Split
@@ -99,7 +102,10 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What to read. Sizes are exact for drawn sets and upper limits for real ones; `seed` draws, shuffles and holds out."""
+    """What to read, and how much of it.
+
+    Sizes are exact for drawn sets and upper limits for real ones; `seed` draws, shuffles and holds out.
+    """
 
     name: str = "shapes"
     resolution: int = 32
@@ -113,7 +119,10 @@ class DataSettings:
 
 
 def check(settings: DataSettings) -> None:
-    """Raise ValueError or OSError, before any work, where `settings` cannot be read: unknown names, missing paths, columns or pictures."""
+    """Find out whether `settings` can be read, before any work.
+
+    Raises ValueError or OSError for unknown names and for missing paths, columns, captions or pictures.
+    """
     for field, least in (("resolution", 8), ("train_size", 1), ("held_out_size", 1), ("max_bad", 0)):
         if getattr(settings, field) < least:
             raise ValueError(f"data: {field} must be at least {least}, got {getattr(settings, field)}")
@@ -128,16 +137,20 @@ def check(settings: DataSettings) -> None:
     elif "/" not in name:
         known = (*SETS, DIGITS)
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
-            f"data: unknown data set {name!r}{hint} Known are {', '.join(known)}, the path of a folder or parquet file, and hub ids (owner/name)"
+            f"data: unknown data set {name!r}; {hint}Known are {', '.join(known)}, "
+            "the path of a folder or parquet file, and hub ids (owner/name)"
         )
     elif features := hub_features(name, settings.revision):
         choose_columns(features, settings.image_column, settings.caption_column)
 
 
 def fingerprint(settings: DataSettings) -> str:
-    """Identify the content of the source without decoding it: generator version, SHA-256 of the files, or hub id and revision."""
+    """Identify the content of the source without decoding it.
+
+    The generator's version, the SHA-256 of the files, or hub id and revision.
+    """
     if settings.name in SETS:
         return f"{settings.name}/{GENERATOR_VERSION}"
     if settings.name == DIGITS:
@@ -180,14 +193,14 @@ def _drawn(drawn: DrawnSet, settings: DataSettings) -> tuple[Split, Split, str]:
         drawings = drawn.split(stream, count, seed=settings.seed, resolution=settings.resolution)
         made.append(Split(drawings.images, tuple((caption,) for caption in drawings.captions), drawings.attributes))
     note = (
-        f"Drawn with seed {settings.seed}: half of the drawings have one shape, half two. {drawn.unseen_note[0].upper()}{drawn.unseen_note[1:]}; "
-        "the two-shape captions of the held-out split are all of this kind, its one-shape captions go evenly round all there are."
+        f"Drawn with seed {settings.seed}: half of the drawings have one shape, half two. {drawn.unseen_note} "
+        "The two-shape captions of the held-out split are all such; its one-shape captions go evenly round them all."
     )
     return made[0], made[1], note
 
 
 def _digits(settings: DataSettings) -> tuple[Split, Split, str]:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
@@ -198,14 +211,19 @@ def _digits(settings: DataSettings) -> tuple[Split, Split, str]:
             image = fit(Image.fromarray(pixels[row]).convert("RGB"), settings.resolution)
             yield Example(image, (f"a handwritten {DIGIT_WORDS[bunch.target[row]]}",))
 
-    note = f"Held out from {len(pixels):,} digits with seed {settings.seed}: {len(held_out):,}. Pictures are 8 x 8 pixels, scaled up (bicubic)."
+    note = (
+        f"Held out from {len(pixels):,} digits with seed {settings.seed}: {len(held_out):,}. "
+        "Pictures are 8 x 8 pixels, scaled up (bicubic)."
+    )
     return _stack(list(examples(train[: settings.train_size]))), _stack(list(examples(held_out))), note
 
 
 def _hold_out(count: int, settings: DataSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows held out (a tenth, `held_out_size` at most) and the others, both shuffled by the seed. Raises ValueError for fewer than two."""
+    """Choose rows to hold out (a tenth, `held_out_size` at most) and those to train on, both shuffled by the seed."""
     if count < 2:
-        raise ValueError(f"data: {settings.name} has {count} picture(s); there must be two at least, one to train on and one to hold out")
+        raise ValueError(
+            f"data: {settings.name} has {count} picture(s); at least two are needed, to train and to hold out"
+        )
     order = shuffled(np.arange(count), settings.seed)
     number = min(settings.held_out_size, max(1, count // 10))
     return order[:number], order[number:]
@@ -231,7 +249,8 @@ def _real(settings: DataSettings, progress: Progress) -> Splits:
             raise ValueError(f"data: nothing usable is left of the split {split!r} of {settings.name}")
     note = (
         f"Training: {len(train):,} of {len(splits[pool]):,} from {pool!r}, chosen by seed {settings.seed}. "
-        f"Held out: {len(held_out):,}, {origin}. Central square of each picture, bicubic to {settings.resolution} pixels."
+        f"Held out: {len(held_out):,}, {origin}. "
+        f"Central square of each picture, bicubic to {settings.resolution} pixels."
     )
     stacked = _stack(train), _stack(held_out)
     return Splits(settings.name, *stacked, digest(*stacked), tuple(bad), note)
@@ -289,7 +308,8 @@ def _refuse(bad: Sequence[BadFile], allowed: int) -> None:
         listed = "".join(f"\n  {file.where}: {file.reason}" for file in bad[:LISTED])
         more = f"\n  ... and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise ValueError(
-            f"data: {len(bad)} of the pictures cannot be used, and {allowed} are allowed; --max-bad {len(bad)} leaves them out:{listed}{more}"
+            f"data: {len(bad)} of the pictures cannot be used, and {allowed} are allowed; "
+            f"--max-bad {len(bad)} leaves them out:{listed}{more}"
         )
 
 

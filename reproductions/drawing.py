@@ -1,7 +1,7 @@
 """Drawing by signed distances, with randomness that depends on `(seed, stream, index)` alone.
 
-Geometry is written for a canvas of 32 units and scales with the resolution; edges are anti-aliased by the closed-form coverage
-`clip(1/2 - signed distance in pixels, 0, 1)`.
+Geometry is written for a canvas of 32 units and scales with the resolution; edges are anti-aliased by the closed-form
+coverage `clip(1/2 - signed distance in pixels, 0, 1)`.
 """
 
 import math
@@ -41,7 +41,10 @@ def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def uniforms(seed: int, stream: Stream, indices: Integers, count: int) -> Doubles:
-    """Draw uniform numbers in [0, 1), `(len(indices), count)`; row `i` is a function of `(seed, stream, indices[i])` alone."""
+    """Draw uniform numbers in [0, 1), `(len(indices), count)`.
+
+    Row `i` is a function of `(seed, stream, indices[i])` alone.
+    """
     key = _mix(np.array([seed % 2**64], dtype=np.uint64))
     key = _mix(key ^ np.uint64(stream))
     rows = _mix(key ^ indices.astype(np.uint64))[:, None]
@@ -60,41 +63,50 @@ SQUARE_HALF_SIDE = 0.86
 TRIANGLE_INRADIUS = 0.60
 CROSS_HALF_WIDTH = 0.34
 RING_MIDDLE, RING_HALF_WIDTH = 0.75, 0.25
-DIAMOND_HALF_DIAGONAL = 1.12
+DIAMOND_HALF_DIAGONAL = 1.08
 
 
 def circle(x: Floats, y: Floats, radius: Floats) -> Floats:
-    return np.sqrt(x * x + y * y) - radius
+    distance: Floats = np.sqrt(x * x + y * y) - radius
+    return distance
 
 
 def square(x: Floats, y: Floats, radius: Floats) -> Floats:
-    return np.maximum(np.abs(x), np.abs(y)) - np.float32(SQUARE_HALF_SIDE) * radius
+    distance: Floats = np.maximum(np.abs(x), np.abs(y)) - np.float32(SQUARE_HALF_SIDE) * radius
+    return distance
 
 
 def triangle(x: Floats, y: Floats, radius: Floats) -> Floats:
     """Equilateral, point up, its bounding box centred: the greatest of the distances to its three sides."""
     inradius = np.float32(TRIANGLE_INRADIUS) * radius
     below = y - inradius / 2
-    return np.maximum(below, np.float32(math.sqrt(0.75)) * np.abs(x) - below / 2) - inradius
+    distance: Floats = np.maximum(below, np.float32(math.sqrt(0.75)) * np.abs(x) - below / 2) - inradius
+    return distance
 
 
 def cross(x: Floats, y: Floats, radius: Floats) -> Floats:
     across, down, half_width = np.abs(x), np.abs(y), np.float32(CROSS_HALF_WIDTH) * radius
-    return np.maximum(np.maximum(across, down) - radius, np.minimum(across, down) - half_width)
+    distance: Floats = np.maximum(np.maximum(across, down) - radius, np.minimum(across, down) - half_width)
+    return distance
 
 
 def ring(x: Floats, y: Floats, radius: Floats) -> Floats:
     from_middle = np.sqrt(x * x + y * y) - np.float32(RING_MIDDLE) * radius
-    return np.abs(from_middle) - np.float32(RING_HALF_WIDTH) * radius
+    distance: Floats = np.abs(from_middle) - np.float32(RING_HALF_WIDTH) * radius
+    return distance
 
 
 def diamond(x: Floats, y: Floats, radius: Floats) -> Floats:
-    return (np.abs(x) + np.abs(y) - np.float32(DIAMOND_HALF_DIAGONAL) * radius) * np.float32(math.sqrt(0.5))
+    across_side: Floats = np.abs(x) + np.abs(y) - np.float32(DIAMOND_HALF_DIAGONAL) * radius
+    return across_side * np.float32(math.sqrt(0.5))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One shape on each of `n` drawings: which (index, -1 for none), colour `(n, 3)` in [0, 1], centre and radius in canvas units `(n,)`."""
+    """One shape on each of `n` drawings.
+
+    Its index (-1: none) `(n,)`, colour `(n, 3)` in [0, 1], centre and radius in canvas units `(n,)`.
+    """
 
     shape: Integers
     rgb: Floats

@@ -1,6 +1,7 @@
 """The judge: a small convolutional network that reads the caption off a drawing, attribute by attribute.
 
-It stands in for a person who checks samples against their captions, and its pooled features are a feature space for drawn pictures.
+It stands in for a person who checks samples against their captions, and its pooled features are a feature space for
+drawn pictures.
 """
 
 from typing import cast
@@ -15,6 +16,7 @@ from reproductions.vocabulary import ABSENT, Vocabulary
 Images = UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
 
 WIDTHS = (32, 64, 128)
+GRID = 4
 NOISE = 0.05
 AT_ONCE = 500
 
@@ -32,10 +34,11 @@ def _level(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Six convolutions, mean pooling, and a linear head for each attribute: layout, colour 1, shape 1, colour 2, shape 2.
+    """Six convolutions, pooling to a 4 x 4 grid, a linear layer, and a linear head for each attribute.
 
-    Images are uint8, or float in [-1, 1]; any resolution from 8 pixels. In training mode, `loss` adds Gaussian noise of standard deviation 0.05
-    (images in [-1, 1]), so that the judge does not lean on details that a decoder cannot draw.
+    Images are uint8, or float in [-1, 1]; any resolution from 8 pixels. In training mode, `loss` adds Gaussian noise
+    of standard deviation 0.05 (images in [-1, 1]), so that the judge does not lean on details that a decoder cannot
+    draw.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -43,11 +46,18 @@ class Judge(nn.Module):
         self.sizes = len(vocabulary.sizes)
         channels = (3, *WIDTHS)
         self.body = nn.Sequential(*(_level(*pair) for pair in zip(channels, channels[1:], strict=False)))
+        self.summary = nn.Sequential(
+            nn.AdaptiveAvgPool2d(GRID),
+            nn.Flatten(),
+            nn.Linear(WIDTHS[-1] * GRID**2, WIDTHS[-1], bias=False),
+            nn.BatchNorm1d(WIDTHS[-1]),
+            nn.ReLU(),
+        )
         self.heads = nn.ModuleList(nn.Linear(WIDTHS[-1], choices) for choices in vocabulary.choices)
 
     def features(self, images: Images) -> Float[Tensor, "b 128"]:
         """Features before the heads."""
-        return cast(Tensor, self.body(_as_float(images))).mean(dim=(2, 3))
+        return cast(Tensor, self.summary(self.body(_as_float(images))))
 
     def forward(self, images: Images) -> list[Float[Tensor, "b _"]]:
         """Logits of each attribute."""
@@ -57,7 +67,10 @@ class Judge(nn.Module):
     def loss(
         self, images: Images, attributes: Int64[Tensor, "b 5"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, " b"]:
-        """Sum of the cross-entropies of the attributes that are there (-1: absent), per image; noise is drawn from `generator`."""
+        """Sum of the cross-entropies of the attributes that are there (-1: absent), per image.
+
+        Noise is drawn from `generator`.
+        """
         if self.training:
             images = _as_float(images)
             noise = torch.randn(images.shape, generator=generator, device=images.device)
@@ -70,10 +83,15 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Images) -> Int64[Tensor, "b 5"]:
-        """Most likely attributes, in evaluation mode: those of the second shape are -1 where the layout has one shape. A few images at a time."""
+        """Read the most likely attributes, a few images at a time, in evaluation mode.
+
+        Those of the second shape are -1 where the layout has one shape.
+        """
         training = self.training
         self.eval()
-        read = [torch.stack([logits.argmax(1) for logits in self(some)], dim=1) for some in images.split(AT_ONCE)]
+        read = [
+            torch.stack([logits.argmax(1) for logits in self(some)], dim=1) for some in images.tensor_split(tuple(range(AT_ONCE, len(images), AT_ONCE)))
+        ]
         self.train(training)
         attributes = torch.cat(read)
         lone = attributes[:, 0] < self.sizes

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -16,10 +16,10 @@ class BadPicture(ValueError):
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode the bytes of a picture file to RGB: first frame, upright by EXIF, transparency over white, 16 bits scaled to 8.
+    """Decode the bytes of a picture file to RGB: first frame, upright, transparency over white, 16 bits scaled to 8.
 
-    Raises BadPicture, with the reason, for truncated or broken files, more than 64 million pixels, and pictures without a defined range
-    (floating point, 32-bit integers).
+    Raises BadPicture, with the reason, for truncated or broken files, more than 64 million pixels, and pictures
+    without a defined range (floating point, 32-bit integers).
     """
     try:
         with warnings.catch_warnings():
@@ -31,10 +31,10 @@ def decode(data: bytes) -> Image.Image:
                 return to_rgb(ImageOps.exif_transpose(image))
     except BadPicture:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadPicture("not a picture of any known format") from None
     except Exception as error:  # a decoder at odds with broken bytes may raise anything
-        raise BadPicture(f"{error or type(error).__name__}") from error
+        raise BadPicture(str(error) or type(error).__name__) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -52,7 +52,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
-    """Scale the short side to `resolution` (antialiased bicubic) and keep the central square: `(resolution, resolution, 3)`, uint8."""
+    """Scale the short side to `resolution` (antialiased bicubic) and keep the central square `(S, S, 3)`, uint8."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2

@@ -1,7 +1,8 @@
 """Drawn data sets: coloured shapes in relation, with captions that say so and attributes to check against.
 
-`SHAPES` is the easy set (6 colours, 4 shapes, tidy places), `SHAPES_HARD` the hard one (9 colours, 6 shapes, four relations, free places, tinted
-grounds, and pairs of colour and shape that training never sees). Drawing `i` is a function of `(seed, stream, i)` alone.
+`SHAPES` is the easy set (6 colours, 4 shapes, tidy places), `SHAPES_HARD` the hard one (9 colours, 6 shapes, four
+relations, free places, tinted grounds, and pairs of colour and shape that training never sees). Drawing `i` is a
+function of `(seed, stream, i)` alone.
 """
 
 import math
@@ -14,8 +15,24 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from reproductions.drawing import CANVAS, Doubles, Floats, Ground, Integers, Layer, Stream
-from reproductions.drawing import circle, cross, diamond, draw, ring, shuffled, square, triangle, uniforms
+from reproductions.drawing import (
+    CANVAS,
+    Doubles,
+    Floats,
+    Ground,
+    Integers,
+    Layer,
+    Stream,
+    circle,
+    cross,
+    diamond,
+    draw,
+    ring,
+    shuffled,
+    square,
+    triangle,
+    uniforms,
+)
 from reproductions.vocabulary import Colour, Relation, Shape, Size, Vocabulary, as_attributes
 
 GENERATOR_VERSION = "1"
@@ -29,15 +46,18 @@ class Drawings:
 
 
 Place = Callable[[Vocabulary, Integers, Doubles], tuple[Floats, Floats, Floats]]
-"""`(vocabulary, attributes (n, 5), uniforms (n, 6)) -> x, y, radius`, each `(n, 2)` in canvas units: one column per shape."""
+"""`(vocabulary, attributes (n, 5), uniforms (n, 6)) -> x, y, radius`, each `(n, 2)` in canvas units.
+
+One column per shape.
+"""
 
 
 @dataclass(frozen=True)
 class DrawnSet:
     """A drawn data set: a vocabulary, a way of placing shapes, and the captions that training never sees.
 
-    `unseen(vocabulary, seed)` marks them among `vocabulary.one_shape` followed by `vocabulary.two_shape`. Grounds are grey with a weak gradient,
-    plus `tint` at most in each channel.
+    `unseen(vocabulary, seed)` marks them among `vocabulary.one_shape` followed by `vocabulary.two_shape`. Grounds are
+    grey with a weak gradient, plus `tint` at most in each channel.
     """
 
     name: str
@@ -48,9 +68,10 @@ class DrawnSet:
     tint: float
 
     def split(self, stream: Stream, count: int, *, seed: int, resolution: int) -> Drawings:
-        """Draw a split: even drawings have one shape and odd ones two; captions come round in a shuffled order, so as evenly as possible.
+        """Draw a split: even drawings have one shape, odd ones two; captions come round in a shuffled order.
 
-        The held-out split goes round all one-shape captions and the unseen two-shape ones; every other split round the captions that are seen.
+        The held-out split goes round all one-shape captions and the unseen two-shape ones; every other split round
+        the captions that are seen.
         """
         one, two = self.captions(stream, seed=seed)
         turns = np.arange(count) // 2
@@ -73,7 +94,8 @@ class DrawnSet:
         x, y, radius = self.place(self.vocabulary, attributes, noise[:, :6])
         palette = np.array([colour.rgb for colour in self.vocabulary.colours], dtype=np.float32)
         layers = tuple(
-            Layer(attributes[:, 2 + 2 * i], palette[attributes[:, 1 + 2 * i]], x[:, i], y[:, i], radius[:, i]) for i in (0, 1)
+            Layer(attributes[:, 2 + 2 * i], palette[attributes[:, 1 + 2 * i]], x[:, i], y[:, i], radius[:, i])
+            for i in (0, 1)
         )
         distances = tuple(shape.distance for shape in self.vocabulary.shapes)
         images = draw(_ground(noise[:, 6:], self.tint), layers, distances, resolution)
@@ -94,7 +116,8 @@ def _radii(vocabulary: Vocabulary, attributes: Integers, noise: Doubles, pair: t
     """Radii `(n, 2)`: those of the size for a lone shape, uniform over `pair` for two."""
     ranges = np.array([size.radius for size in vocabulary.sizes] + [pair] * len(vocabulary.relations))
     low, high = ranges[attributes[:, 0]].T[:, :, None]
-    return low + (high - low) * noise
+    radii: Doubles = low + (high - low) * noise
+    return radii
 
 
 def _steps(vocabulary: Vocabulary, attributes: Integers) -> tuple[npt.NDArray[np.bool_], Integers]:
@@ -104,7 +127,10 @@ def _steps(vocabulary: Vocabulary, attributes: Integers) -> tuple[npt.NDArray[np
 
 
 def place_tidily(vocabulary: Vocabulary, attributes: Integers, noise: Doubles) -> tuple[Floats, Floats, Floats]:
-    """Place a lone shape about the middle, and two shapes 8 units either side of it, give or take half a unit along and two across."""
+    """Place a lone shape about the middle, and two shapes 8 units either side of it.
+
+    Two shapes stray half a unit at most along their relation, and two units across it.
+    """
     radius = _radii(vocabulary, attributes, noise[:, :2], pair=(5.5, 6.5))
     two, steps = _steps(vocabulary, attributes)
     jitter = 2 * noise[:, 2:].reshape(-1, 2, 2) - 1
@@ -116,7 +142,10 @@ def place_tidily(vocabulary: Vocabulary, attributes: Integers, noise: Doubles) -
 
 
 def place_freely(vocabulary: Vocabulary, attributes: Integers, noise: Doubles) -> tuple[Floats, Floats, Floats]:
-    """Place shapes anywhere inside, one unit from the rim; two keep 1.5 units apart along their relation and stray less across it than along it."""
+    """Place shapes anywhere inside, one unit from the rim.
+
+    Two keep 1.5 units apart along their relation and stray less across it than along it.
+    """
     radius = _radii(vocabulary, attributes, noise[:, :2], pair=(4.5, 6.5))
     two, steps = _steps(vocabulary, attributes)
     low, high = radius + 1.0, CANVAS - 1.0 - radius
@@ -145,12 +174,16 @@ def a_tenth_of_two_shape(vocabulary: Vocabulary, seed: int) -> npt.NDArray[np.bo
 
 
 def a_colour_per_shape(vocabulary: Vocabulary, seed: int) -> npt.NDArray[np.bool_]:
-    """Mark the captions with one of the pairs of colour and shape held out by the seed: one pair per shape, no colour twice."""
+    """Mark the captions with one of the pairs of colour and shape held out by the seed.
+
+    One pair per shape, no colour twice.
+    """
     colours, shapes = len(vocabulary.colours), len(vocabulary.shapes)
     pairs = np.zeros((colours + 1, shapes + 1), dtype=np.bool_)
     pairs[shuffled(np.arange(colours), seed)[:shapes], np.arange(shapes)] = True
     captions = np.concatenate([vocabulary.one_shape, vocabulary.two_shape])
-    return pairs[captions[:, 1], captions[:, 2]] | pairs[captions[:, 3], captions[:, 4]]
+    unseen: npt.NDArray[np.bool_] = pairs[captions[:, 1], captions[:, 2]] | pairs[captions[:, 3], captions[:, 4]]
+    return unseen
 
 
 _COLOURS = (
@@ -183,7 +216,7 @@ SHAPES = DrawnSet(
     ),
     place=place_tidily,
     unseen=a_tenth_of_two_shape,
-    unseen_note="a tenth of the two-shape captions, chosen by the seed, never occurs in training",
+    unseen_note="A tenth of the two-shape captions, chosen by the seed, never occurs in training.",
     tint=0.0,
 )
 SHAPES_HARD = DrawnSet(
@@ -196,11 +229,16 @@ SHAPES_HARD = DrawnSet(
             Size("medium", (7.0, 8.0), stray=CANVAS),
             Size("big", (10.0, 11.0), stray=CANVAS),
         ),
-        relations=(Relation("left of", -1, 0), Relation("right of", 1, 0), Relation("above", 0, -1), Relation("below", 0, 1)),
+        relations=(
+            Relation("left of", -1, 0),
+            Relation("right of", 1, 0),
+            Relation("above", 0, -1),
+            Relation("below", 0, 1),
+        ),
     ),
     place=place_freely,
     unseen=a_colour_per_shape,
-    unseen_note="one pair of colour and shape per shape, chosen by the seed, never occurs in training",
+    unseen_note="One colour of each shape, chosen by the seed, never occurs in training.",
     tint=0.08,
 )
 SETS = {drawn.name: drawn for drawn in (SHAPES, SHAPES_HARD)}

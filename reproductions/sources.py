@@ -1,4 +1,4 @@
-"""Where real pictures come from: folders, parquet files and hub data sets, read through Hugging Face `datasets`, and their identities."""
+"""Where real pictures come from: folders, parquet files and hub data sets, all read through Hugging Face `datasets`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
+    from datasets import Dataset, Features  # type: ignore[import-untyped]
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"}
+)
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet"})
 HELD_OUT_NAMES = ("validation", "valid", "val", "dev", "test")
 CAPTION_COLUMNS = ("caption", "captions", "text", "name", "sentence", "label")
@@ -32,12 +34,14 @@ def files(path: Path) -> list[Path]:
         return parquet
     pictures = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES]
     if not path.is_dir() or not pictures:
-        raise ValueError(f"data: {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) and no .parquet files")
+        raise ValueError(
+            f"data: {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) and no .parquet files"
+        )
     return pictures + [file for file in inside if file.name in METADATA_NAMES]
 
 
 def open_local(path: Path) -> "dict[str, Dataset]":
-    """The splits of a parquet file, of a folder of parquet files named after their splits, or of a folder of pictures."""
+    """Open the splits of a parquet file, of a folder of parquet files named after them, or of a folder of pictures."""
     import datasets
 
     found = files(path)
@@ -57,7 +61,7 @@ def open_local(path: Path) -> "dict[str, Dataset]":
 
 
 def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
-    """The splits of a hub data set; downloads them. Raises ConnectionError where they cannot be had."""
+    """Download the splits of a hub data set. Raises ConnectionError where they cannot be had."""
     import datasets
 
     try:
@@ -67,7 +71,10 @@ def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
 
 
 def hub_features(name: str, revision: str | None) -> "Features | None":
-    """The columns of a hub data set where it declares them; downloads no pictures. Raises ConnectionError where it cannot be reached."""
+    """The columns of a hub data set where it declares them, without its pictures.
+
+    Raises ConnectionError where it cannot be reached.
+    """
     import datasets
 
     try:
@@ -78,13 +85,14 @@ def hub_features(name: str, revision: str | None) -> "Features | None":
 
 def _unreachable(name: str, error: Exception) -> ConnectionError:
     return ConnectionError(
-        f"data: {name!r} is no file or folder here, and could not be fetched from the hub ({type(error).__name__}: {error}); "
-        "check its spelling and the network, or give the path of a folder or parquet file"
+        f"data: {name!r} is no file or folder here, and could not be fetched from the hub "
+        f"({type(error).__name__}: {error}); check its spelling and the network, or give the path "
+        "of a folder or parquet file"
     )
 
 
 def _split_name(stem: str) -> str:
-    """The split that a parquet file belongs to by its name, as in `train-00000-of-00002`; train where the name says nothing."""
+    """Read a split off the name of a parquet file, as in `train-00000-of-00002`: train where it says nothing."""
     word = stem.lower().replace("_", "-").replace(".", "-").split("-")[0]
     return word if word in HELD_OUT_NAMES else "train"
 
@@ -96,7 +104,10 @@ def pool_and_held_out(splits: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def choose_columns(features: "Features", image: str, caption: str | None) -> str:
-    """Check the image column and name the caption column: `caption`, or the first known one. Raises ValueError naming those there."""
+    """Check that there is the image column, and choose the caption column: `caption`, or the first known one.
+
+    Raises ValueError, with the columns that there are, where one is missing.
+    """
     from datasets import ClassLabel
 
     there = ", ".join(features) or "none"
@@ -108,7 +119,9 @@ def choose_columns(features: "Features", image: str, caption: str | None) -> str
         if caption is None:
             raise ValueError(f"data: no captions found; the columns are: {there} (choose with --caption-column)")
     if caption not in features:
-        raise ValueError(f"data: no caption column {caption!r}; the columns are: {there} (choose with --caption-column)")
+        raise ValueError(
+            f"data: no caption column {caption!r}; the columns are: {there} (choose with --caption-column)"
+        )
     if not _speaks(features[caption]):
         raise ValueError(f"data: column {caption!r} holds {features[caption]}, not text (choose with --caption-column)")
     return caption

@@ -88,7 +88,10 @@ class Vocabulary:
         return f"{_with_article(first)} {self.layouts[layout]} {_with_article(second)}"
 
     def attributes_of(self, caption: str) -> Attributes:
-        """The attributes that `caption` says: the inverse of `caption`. Raises ValueError where it is not in this vocabulary."""
+        """The attributes that `caption` says: the inverse of `caption`.
+
+        Raises ValueError where it is not in this vocabulary.
+        """
         for pattern in self._patterns:
             if match := pattern.fullmatch(caption):
                 said = match.groupdict()
@@ -117,7 +120,9 @@ class Vocabulary:
 
 
 def _product(*axes: Sequence[int]) -> Integers:
-    return np.stack([axis.ravel() for axis in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1).astype(np.int64)
+    return np.stack([axis.ravel() for axis in np.meshgrid(*map(np.array, axes), indexing="ij")], axis=1).astype(
+        np.int64
+    )
 
 
 def _with_article(words: str) -> str:
