@@ -72,9 +72,9 @@ def traceability(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source archive of every package into dist/."""
+    """Build wheels and source archives into dist/; `-- NAME` or `-- TAG` builds one."""
     install(session, *group("build"))
-    chosen = session.posargs or list(PACKAGES)
+    chosen = [released(session, name) for name in session.posargs] or list(PACKAGES)
     shutil.rmtree(DISTRIBUTIONS, ignore_errors=True)
     for name in chosen:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", DISTRIBUTIONS, PACKAGES[name], silent=True)
@@ -169,6 +169,17 @@ def install(session: nox.Session, *requirements: str | Path) -> None:
 def install_everything(session: nox.Session, *requirements: str) -> None:
     """Installs the five packages and the reproductions from this clone, editable."""
     install(session, *editable_packages(), "-e", Path("reproductions"), *requirements)
+
+
+def released(session: nox.Session, name: str) -> str:
+    """The package that `name` is, or that `name` is the release tag of, which must tell its present version."""
+    projects = {folder: nox.project.load_toml(PACKAGES[folder] / "pyproject.toml")["project"] for folder in PACKAGES}
+    tags = {f"{project['name']}-v{project['version']}": folder for folder, project in projects.items()}
+    if name not in tags and name not in PACKAGES:
+        session.error(
+            f"{name} is no package ({', '.join(PACKAGES)}) and no tag of a present version ({', '.join(tags)})"
+        )
+    return tags.get(name, name)
 
 
 def editable_packages() -> list[str | Path]:

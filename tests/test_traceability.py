@@ -1,4 +1,4 @@
-"""The books balance only when nothing is promised, implemented or checked in vain: each imbalance is made, and found."""
+"""The books balance only when nothing is promised, implemented or checked in vain: each imbalance is made and found."""
 
 import importlib.util
 import sys
