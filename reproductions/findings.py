@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from scipy.special import stdtrit
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 from torch import Tensor
 
 CONFIDENCE = 0.95

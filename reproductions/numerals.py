@@ -7,7 +7,7 @@ from reproductions.findings import Measurement, Report
 NARROW = "\N{NO-BREAK SPACE}"
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | int | None) -> str:
     """Write a number: one decimal from 100, two from 1, three below that, two significant digits below 0.01."""
     if value is None:
         return "–"
@@ -20,7 +20,7 @@ def figure(value: float | None) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
+def signed(value: float | int) -> str:
     """Write a difference, with its sign."""
     return "+" + figure(value) if value > 0 else figure(value)
 
@@ -31,7 +31,7 @@ def interval(measurement: Measurement) -> str:
     return "one seed" if low is None or high is None else f"{figure(low)} to {figure(high)}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Write a time."""
     if seconds < 59.95:
         return f"{seconds:.1f}{NARROW}s"
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}{NARROW}h {minutes % 60:02d}{NARROW}min"
 
 
-def count(value: float | None, unit: str = "") -> str:
+def count(value: float | int | None, unit: str = "") -> str:
     """Write a whole number with its thousands apart, and its unit after it."""
     if value is None:
         return "–"

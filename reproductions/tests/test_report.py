@@ -108,6 +108,11 @@ def unrun(whole: Report) -> Report:
     )
 
 
+@pytest.fixture(scope="module")
+def whole_page() -> str:
+    return page(report())
+
+
 class Elements(html.parser.HTMLParser):
     """The elements of a page, with what stands in their attributes and between them."""
 
@@ -244,7 +249,7 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
 
 
 def test_json_has_the_agreed_format(tmp_path):
-    write_report(tmp_path, report())
+    write_report(tmp_path, report(curves=[]))
     found = json.loads((tmp_path / "table1.json").read_text())
     assert set(found) == {"table", "profile", "comparable", "data", "rows", "environment", "manifest"}
     assert [row["approach"] for row in found["rows"]] == ["DALL-E", "ConPreDiff_con", "LDM", "GLIDE"]
@@ -259,7 +264,7 @@ def test_json_has_the_agreed_format(tmp_path):
 
 def test_json_has_null_for_what_is_not_finite(tmp_path):
     rows = [RowResult("A", "GAN", {}, measured(math.nan, 1.0))]
-    write_report(tmp_path, report(rows=rows, samples=[]))
+    write_report(tmp_path, report(rows=rows, samples=[], curves=[]))
     found = json.loads((tmp_path / "table1.json").read_text())["rows"][0]["measured"]["FID[shapes]"]
     assert (found["mean"], found["low"], found["seeds"]) == (None, None, [0, 1])
     assert "not finite" in (tmp_path / "table1.html").read_text()
@@ -268,7 +273,7 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
 def test_times_are_in_the_manifest_and_not_in_the_table(tmp_path):
     slower = [replace(cost, seconds=2 * cost.seconds, reused=True) for cost in report().costs]
     assert table(report()) == table(report(costs=slower))
-    write_report(tmp_path, report())
+    write_report(tmp_path, report(curves=[]))
     found = json.loads((tmp_path / "manifest.json").read_text())
     assert found["costs"]["LDM seed 0"]["wall_seconds"] == 299.6
     assert found["sampling"] == {"discrete": {"steps": 25}}
@@ -285,7 +290,7 @@ def test_equal_reports_give_equal_bytes(tmp_path):
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    write_report(tmp_path, report())
+    write_report(tmp_path, report(curves=[]))
     before = (tmp_path / "table1.json").read_bytes()
 
     def broken(source, target):
@@ -293,15 +298,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_report(tmp_path, report(profile="smoke"))
+        write_report(tmp_path, report(profile="smoke", curves=[]))
     assert (tmp_path / "table1.json").read_bytes() == before
 
 
 # --- HTML
 
 
-def test_html_refers_to_nothing_outside():
-    text = page(report())
+def test_html_refers_to_nothing_outside(whole_page):
+    text = whole_page
     besides = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", besides)
     elements = Elements(text)
@@ -321,34 +326,34 @@ def test_html_is_well_formed_and_its_ids_are_its_own(build):
     assert len(ids) == len(set(ids))
 
 
-def test_html_escapes_what_it_is_given():
-    text = page(report())
+def test_html_escapes_what_it_is_given(whole_page):
+    text = whole_page
     assert "<b>" not in text and "<here>" not in text and "<note>" not in text and "<their>" not in text
     assert "a &lt;b&gt;&#34;bold&#34;&lt;/b&gt; &amp; daring | square" in text
     assert 'a <b>"bold"</b> & daring | square' in "".join(Elements(text).text)
 
 
-def test_html_pictures_have_words():
-    images = [attributes for tag, attributes in Elements(page(report())).found if tag == "img"]
+def test_html_pictures_have_words(whole_page):
+    images = [attributes for tag, attributes in Elements(whole_page).found if tag == "img"]
     compared, walls, reconstructed = 3 * len(CAPTIONS), 2 * len(CAPTIONS), 4 + 4 + 2
     assert len(images) == compared + walls + reconstructed
     assert all(image["alt"] for image in images)
 
 
-def test_html_marks_what_the_judge_reads_otherwise():
-    images = [attributes["alt"] for tag, attributes in Elements(page(report())).found if tag == "img"]
+def test_html_marks_what_the_judge_reads_otherwise(whole_page):
+    images = [attributes["alt"] for tag, attributes in Elements(whole_page).found if tag == "img"]
     assert [alt for alt in images if alt.endswith("(judged wrong)")] == [
         f"ConPreDiff_con: {CAPTIONS[1]} (judged wrong)"
     ] * 2
-    unjudged = report(samples=[Samples("LDM", pictures(4))])
+    unjudged = report(samples=[Samples("LDM", pictures(4))], curves=[])
     assert "judge reads" not in page(unjudged) and "judged wrong" not in page(unjudged)
 
 
-def test_html_says_what_it_cannot_claim():
-    text = page(report())
+def test_html_says_what_it_cannot_claim(whole_page):
+    text = whole_page
     assert "Not comparable with the paper." in text
     assert text.count("cited, not run") == 2
-    assert "Not comparable" not in page(report(comparable=True))
+    assert "Not comparable" not in page(report(comparable=True, curves=[]))
 
 
 def test_html_of_a_table_without_runs_cites_all_rows():
