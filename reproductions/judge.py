@@ -41,9 +41,15 @@ class Judge(nn.Module):
     draw.
     """
 
+    same: Tensor
+    swapped: Tensor
+
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.sizes = len(vocabulary.sizes)
+        same, swapped = vocabulary.same_picture
+        self.register_buffer("same", torch.tensor(same), persistent=False)
+        self.register_buffer("swapped", torch.tensor(swapped), persistent=False)
         channels = (3, *WIDTHS)
         self.body = nn.Sequential(*(_level(*pair) for pair in zip(channels, channels[1:], strict=False)))
         self.summary = nn.Sequential(
@@ -75,22 +81,31 @@ class Judge(nn.Module):
             images = _as_float(images)
             noise = torch.randn(images.shape, generator=generator, device=images.device)
             images = images + NOISE * noise
+        truths = self.as_seen(attributes).unbind(1)
         terms = [
             F.cross_entropy(logits.float(), truth, ignore_index=ABSENT, reduction="none")
-            for logits, truth in zip(self(images), attributes.unbind(1), strict=True)
+            for logits, truth in zip(self(images), truths, strict=True)
         ]
         return torch.stack(terms).sum(0)
 
+    def as_seen(self, attributes: Int64[Tensor, "b 5"]) -> Int64[Tensor, "b 5"]:
+        """Say the same in the first way: no picture tells "a ring right of a cross" from "a cross left of a ring"."""
+        layout, first, second = attributes[:, :1], attributes[:, 1:3], attributes[:, 3:]
+        swapped = self.swapped[layout]
+        shapes = torch.where(swapped, second, first), torch.where(swapped, first, second)
+        return torch.cat([self.same[layout], *shapes], dim=1)
+
     @torch.no_grad()
     def read(self, images: Images) -> Int64[Tensor, "b 5"]:
-        """Read the most likely attributes, a few images at a time, in evaluation mode.
+        """Read the most likely attributes `as_seen`, a few images at a time, in evaluation mode.
 
         Those of the second shape are -1 where the layout has one shape.
         """
         training = self.training
         self.eval()
         read = [
-            torch.stack([logits.argmax(1) for logits in self(some)], dim=1) for some in images.tensor_split(tuple(range(AT_ONCE, len(images), AT_ONCE)))
+            torch.stack([logits.argmax(1) for logits in self(some)], dim=1)
+            for some in images.tensor_split(tuple(range(AT_ONCE, len(images), AT_ONCE)))
         ]
         self.train(training)
         attributes = torch.cat(read)
@@ -100,7 +115,7 @@ class Judge(nn.Module):
 
     def right(self, images: Images, attributes: Int64[Tensor, "b 5"]) -> Bool[Tensor, " b"]:
         """Whether the whole caption is read: the layout, and colour and shape of everything in it."""
-        return (self.read(images) == attributes.to(images.device)).all(dim=1)
+        return (self.read(images) == self.as_seen(attributes.to(images.device))).all(dim=1)
 
 
 def _as_float(images: Images) -> Float[Tensor, "b 3 s s"]:

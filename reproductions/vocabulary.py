@@ -66,6 +66,20 @@ class Vocabulary:
         return len(self.layouts), colours, shapes, colours, shapes
 
     @cached_property
+    def same_picture(self) -> tuple[list[int], list[bool]]:
+        """The first layout that shows the same as each, and whether its two shapes are then named the other way round.
+
+        "A right of B" shows what "B left of A" shows.
+        """
+        layouts, swapped = list(range(len(self.layouts))), [False] * len(self.layouts)
+        steps = [(relation.across, relation.down) for relation in self.relations]
+        for index, (across, down) in enumerate(steps):
+            if (-across, -down) in steps[:index]:
+                layouts[len(self.sizes) + index] = len(self.sizes) + steps.index((-across, -down))
+                swapped[len(self.sizes) + index] = True
+        return layouts, swapped
+
+    @cached_property
     def one_shape(self) -> Integers:
         """Attributes of every one-shape caption, `(sizes * colours * shapes, 5)`."""
         layouts, colours, shapes = range(len(self.sizes)), range(len(self.colours)), range(len(self.shapes))

@@ -84,6 +84,24 @@ def test_no_pictures_give_no_verdicts(judge):
     assert judge.right(empty, torch.zeros(0, 5, dtype=torch.int64)).shape == (0,)
 
 
+def test_right_of_is_left_of_the_other_way_round():
+    words = SETS["shapes-hard"].vocabulary
+    judge = Judge(words)
+    for said, seen in (
+        ("a red ring right of a blue cross", "a blue cross left of a red ring"),
+        ("an orange circle below a pink square", "a pink square above an orange circle"),
+        ("a red ring above a blue cross", "a red ring above a blue cross"),
+        ("a small red ring", "a small red ring"),
+    ):
+        attributes, expected = (torch.tensor([words.attributes_of(caption)]) for caption in (said, seen))
+        assert torch.equal(judge.as_seen(attributes), expected)
+
+
+def test_the_easy_set_says_nothing_twice(judge):
+    attributes = torch.from_numpy(SHAPES.vocabulary.two_shape)
+    assert torch.equal(judge.as_seen(attributes), attributes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_the_judge_learns_to_read(name):
