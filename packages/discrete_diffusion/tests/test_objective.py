@@ -65,8 +65,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
 
 
 def test_the_bound_is_above_the_negative_log_likelihood() -> None:
-    """Oracle: the entropy of the data, reached by a denoiser that knows its law, up to the noise of drawing x_t; one that
-    knows nothing stays above the logarithm of the number of codes.
+    """Oracle: the entropy of the data, reached by a denoiser that knows its law, up to the noise of drawing x_t;
+    one that knows nothing stays above the logarithm of the number of codes.
 
     Checks: VQ-Diffusion variational bound
     """

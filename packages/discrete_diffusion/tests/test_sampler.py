@@ -164,7 +164,7 @@ def test_samples_are_the_official_ones_step_by_step(
     case = golden("vqdiffusion_process")
     model = from_vq_diffusion(case.weights("weights_sampling"), case.config["constructor"]["sampling_model"])
     process = ForwardProcess(Schedule.released(10, 20))
-    uniforms = list(case.io[f"{name}.uniform"].transpose(2, 3).double())
+    uniforms = list(case.io[f"{name}.uniform"].transpose(2, 3).double().clone())
     expected = list(case.io[f"{name}.tokens_after_" + ("draw" if name == "partial" else "step")])
     start = State(10, torch.full((2, 16), 20))
     if name == "partial":

@@ -25,9 +25,10 @@ def uniform(shape: tuple[int, ...], *, device: torch.device, generator: Generato
 
 
 def gumbel_max(log_p: LogStates, *, generator: Generators = None) -> Tokens:
-    """Draw `argmax_j (log p_j - log(-log u_j))`, one state per token; `log_p` (b, n, m) need not be normalised.
+    """Draw `argmax_j (log p_j - log(-log u_j))`, one state per token, from log-probabilities (b, n, m).
 
-    The noise is float64: in float32 the largest Gumbel value is 16.6, which makes rare states rarer than they are.
+    It is computed as `argmin_j -log(u_j) / p_j`, with one logarithm less. The noise is float64: in float32 the largest
+    Gumbel value is 16.6, which makes rare states rarer than they are.
     """
     u = uniform(tuple(log_p.shape), device=log_p.device, generator=generator)
-    return (log_p - torch.log(-torch.log(u))).argmax(-1)
+    return u.log().neg_().div_(log_p.exp()).argmin(-1)
