@@ -85,15 +85,13 @@ def main() -> None:
         torch.testing.assert_close(posterior().exp(), expected, atol=2e-5, rtol=0)
     draws = {f"{name}, and draw": lambda f=f: gumbel_max(f(), generator=generator) for name, f in candidates.items()}
     times = interleave({**candidates, **draws}, repeats=options.repeats)
-    size = (
-        f"{options.batch} x {options.tokens} tokens, K = {options.codes}, released schedule, t = {STEP} of {T}, float32"
-    )
+    size = f"{options.batch} x {options.tokens} tokens, K = {options.codes}"
     report(
         "posterior",
         "One reverse step of mask and replace",
         times,
         baseline="log space, O(K)",
-        notes=f"{tokens}, released schedule, t = {STEP} of {T}, float32",
+        notes=f"{size}, released schedule, t = {STEP} of {T}, float32",
     )
 
 
