@@ -121,7 +121,9 @@ def receipt(stage: Stage, root: Path) -> dict[str, Any] | None:
         return None
     try:
         noted: dict[str, Any] = json.loads((folder / RECEIPT).read_text())
-        wrong = [n for n, digest in noted["files"].items() if not (folder / n).is_file() or sha256(folder / n) != digest]
+        wrong = [
+            n for n, digest in noted["files"].items() if not (folder / n).is_file() or sha256(folder / n) != digest
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         wrong = [RECEIPT]
     if not wrong:

@@ -22,13 +22,25 @@ from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
 
 Receipts = Mapping[str, Mapping[str, Any]]
-PACKAGES = ("vq-autoencoder", "discrete-diffusion", "continuous-diffusion", "context-prediction", "diffusion-evaluation")
+PACKAGES = (
+    "vq-autoencoder",
+    "discrete-diffusion",
+    "continuous-diffusion",
+    "context-prediction",
+    "diffusion-evaluation",
+)
 LIBRARIES = ("torch", "accelerate", "numpy", "scipy")
 SHOWN = 64
 
 
 def collect(
-    table: Table, profile: Profile, data: DataSettings, planned: Plan, receipts: Receipts, out: Path, command: Sequence[str]
+    table: Table,
+    profile: Profile,
+    data: DataSettings,
+    planned: Plan,
+    receipts: Receipts,
+    out: Path,
+    command: Sequence[str],
 ) -> Report:
     """Everything that the report of a finished table says."""
     root = out / "stages"
@@ -86,7 +98,9 @@ def _ceiling(planned: Plan, root: Path) -> dict[str, Measurement]:
     found: dict[str, Measurement] = {}
     if planned.judge is not None:
         judged = read(planned.judge, root, "scores.json")
-        found["judge on fresh drawings: caption accuracy"] = summarise({0: judged["right"] / judged["of"]}, n_fake=judged["of"])
+        found["judge on fresh drawings: caption accuracy"] = summarise(
+            {0: judged["right"] / judged["of"]}, n_fake=judged["of"]
+        )
     for name, stage in planned.reconstructions.items():
         for metric, measurement in _over_seeds({0: read(stage, root, "scores.json")}).items():
             found[f"{name} reconstructions: {metric}"] = measurement
@@ -94,9 +108,21 @@ def _ceiling(planned: Plan, root: Path) -> dict[str, Measurement]:
 
 
 MEANINGS = (
-    ("FID[", Better.LOWER, "Frechet distance between the judge network's features of samples and of held-out drawings."),
-    ("caption accuracy", Better.HIGHER, "Share of samples in which the judge reads the whole caption: layout, every colour, every shape."),
-    ("SWD", Better.LOWER, "Sliced Wasserstein distance between patches of samples and of held-out images (Karras et al., 2018), times 1000."),
+    (
+        "FID[",
+        Better.LOWER,
+        "Frechet distance between the judge network's features of samples and of held-out drawings.",
+    ),
+    (
+        "caption accuracy",
+        Better.HIGHER,
+        "Share of samples in which the judge reads the whole caption: layout, every colour, every shape.",
+    ),
+    (
+        "SWD",
+        Better.LOWER,
+        "Sliced Wasserstein distance between patches of samples and of held-out images (Karras et al., 2018), times 1000.",
+    ),
     ("PSNR", Better.HIGHER, "Peak signal-to-noise ratio of reconstructions, in dB."),
 )
 
@@ -114,7 +140,9 @@ def _samples(approach: str, run: Run, root: Path, shown: int) -> Samples:
 
 
 def _curves(planned: Plan, root: Path) -> list[Curve]:
-    trained: list[tuple[str, Stage, int | None]] = [(f"{n} autoencoder", s, None) for n, s in planned.autoencoders.items()]
+    trained: list[tuple[str, Stage, int | None]] = [
+        (f"{n} autoencoder", s, None) for n, s in planned.autoencoders.items()
+    ]
     if planned.judge is not None:
         trained.insert(0, ("judge", planned.judge, None))
     for name, runs in planned.runs.items():
@@ -135,10 +163,14 @@ def _cost(stage: Stage, receipts: Receipts) -> Cost:
     noted = receipts[stage.digest]
     size = stage.size() if stage.size is not None else {}
     cost = noted["cost"]
-    return Cost(stage.name, cost["seconds"], cost["peak_mib"], size.get("steps"), size.get("parameters"), noted["reused"])
+    return Cost(
+        stage.name, cost["seconds"], cost["peak_mib"], size.get("steps"), size.get("parameters"), noted["reused"]
+    )
 
 
-def _manifest(profile: Profile, data: DataSettings, facts: Mapping[str, Any], planned: Plan, root: Path) -> dict[str, Any]:
+def _manifest(
+    profile: Profile, data: DataSettings, facts: Mapping[str, Any], planned: Plan, root: Path
+) -> dict[str, Any]:
     sampling = {
         "discrete": {"sampler": "exact strided posterior", "truncation": profile.discrete.truncation},
         "continuous": {"sampler": "DDIM", "eta": 0.0, "clip": profile.continuous.clip},
@@ -197,7 +229,9 @@ def commit() -> str | None:
     folder = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain", "--", "*.py"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", "*.py"], cwd=folder, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,6 +1,6 @@
 """The data flow of a text-to-image table, top to bottom.
 
-    data -> autoencoder -> tokens | latents -> denoiser (with or without context) -> samples -> images -> scores
+data -> autoencoder -> tokens | latents -> denoiser (with or without context) -> samples -> images -> scores
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +88,11 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
     """The stages that measure `rows` on `data` at the size of `profile`, for each seed."""
     source = Stage("data", preparing.read, preparing.Reading(data, fingerprint(data)))
     drawings = data.name if data.name in SETS else None
-    judge = Stage("judge", preparing.train_judge, preparing.Judging(drawings, profile.judge), {"data": source}) if drawings else None
+    judge = (
+        Stage("judge", preparing.train_judge, preparing.Judging(drawings, profile.judge), {"data": source})
+        if drawings
+        else None
+    )
     words = Stage("captions", preparing.tokenise, profile.discrete.captions, {"data": source})
     reading = {"data": source} | ({"judge": judge} if judge else {})
 
@@ -101,7 +105,13 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
         first, denoiser = _settings(profile, row.method.backbone)
         if name not in autoencoders:
             rebuilt = autoencoding.Reconstructing(first, profile.samples)
-            autoencoders[name] = Stage(f"{name} autoencoder", flow.autoencoder, rebuilt, {"data": source}, size=partial(flow.autoencoder_size, rebuilt))
+            autoencoders[name] = Stage(
+                f"{name} autoencoder",
+                flow.autoencoder,
+                rebuilt,
+                {"data": source},
+                size=partial(flow.autoencoder_size, rebuilt),
+            )
             reconstructions[name] = Stage(
                 f"{name} reconstructions",
                 measuring.measure,
@@ -116,15 +126,24 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
             seeded = replace(denoiser, training=replace(denoiser.training, seed=seed))
             training = flow.training(seeded, row.method.context)
             train = Stage(
-                f"{label} train", flow.train, training, {"clean": clean, "captions": words}, size=partial(flow.denoiser_size, training, first)
+                f"{label} train",
+                flow.train,
+                training,
+                {"clean": clean, "captions": words},
+                size=partial(flow.denoiser_size, training, first),
             )
             drawing = flow.sampling(seeded, profile.samples, profile.sampling_batch, seed)
             sample = Stage(
-                f"{label} sample", flow.sample, drawing, {"model": train, "clean": clean, "captions": words, "data": source}
+                f"{label} sample",
+                flow.sample,
+                drawing,
+                {"model": train, "clean": clean, "captions": words, "data": source},
             )
             decoding = {"samples": sample, "autoencoder": autoencoders[name], "clean": clean}
             images = Stage(f"{label} decode", flow.decode, None, decoding)
-            scores = Stage(f"{label} scores", measuring.measure, measuring.Measuring(drawings), {"images": images, **reading})
+            scores = Stage(
+                f"{label} scores", measuring.measure, measuring.Measuring(drawings), {"images": images, **reading}
+            )
             runs[row.approach][seed] = Run(train, images, scores)
     return Plan(source, judge, autoencoders, reconstructions, runs)
 

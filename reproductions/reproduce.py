@@ -4,9 +4,8 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -73,7 +72,10 @@ def _run(table: Table, profile: Profile, data: DataSettings, planned: Plan, out:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with FileLock(out / ".lock", timeout=0):
-            print(f"{table.title}: profile {profile.name}, data {data.name}, {workers or 1} at a time, into {out}", flush=True)
+            print(
+                f"{table.title}: profile {profile.name}, data {data.name}, {workers or 1} at a time, into {out}",
+                flush=True,
+            )
             receipts = run(planned.goals, out, workers=workers, threads=threads)
             report = collect(table, profile, data, planned, receipts, out, sys.argv[1:])
             write_report(out, report)

@@ -99,7 +99,7 @@ def _run_in_processes(
     """Start whatever is ready while there is a free slot; stop everything on the first failure."""
     context = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["torch", "accelerate", "reproductions.artefacts"])
+        context.set_forkserver_preload(["reproductions.pipeline"])
     lock = context.RLock()
     running: dict[Connection, tuple[Stage, int, BaseProcess]] = {}
     try:

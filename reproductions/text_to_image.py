@@ -12,7 +12,7 @@ from reproductions.artefacts import Desk
 from reproductions.captions import CaptionEncoder, Tokenizer
 from reproductions.data import Split
 from reproductions.profiles import Captions, Denoiser
-from reproductions.stages.preparing import CaptionTokens, read_facts
+from reproductions.stages.preparing import CaptionTokens
 from reproductions.training import GradientStep, fit, stream
 
 
@@ -46,8 +46,10 @@ class TextToImage(nn.Module):
 
 def caption_encoder(desk: Desk, settings: Captions) -> CaptionEncoder:
     """A fresh caption encoder for the vocabulary of the training captions."""
-    vocabulary = read_facts(desk, "captions")["vocabulary"]
-    return CaptionEncoder(vocabulary, length=settings.length, width=settings.width, depth=settings.depth, heads=settings.heads)
+    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
+    return CaptionEncoder(
+        tokenizer.size, length=tokenizer.length, width=settings.width, depth=settings.depth, heads=settings.heads
+    )
 
 
 def train(
@@ -67,7 +69,9 @@ def train(
         values, target = clean(indices, generator)
         return values, target, words["tokens"].draw(indices, generator)
 
-    step = fit(desk, lambda accelerator: GradientStep(module, settings.training, accelerator), batch, length, settings.training)
+    step = fit(
+        desk, lambda accelerator: GradientStep(module, settings.training, accelerator), batch, length, settings.training
+    )
     kept = step.result.cpu().eval()
     assert isinstance(kept, TextToImage)
     save_file(kept.encoder.state_dict(), desk.folder / "captions.safetensors")
@@ -134,4 +138,3 @@ def samples(folder: Path) -> Tensor:
 def device() -> torch.device:
     """Where sampling runs."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-

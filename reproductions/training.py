@@ -119,7 +119,12 @@ class AdversarialStep:
     """
 
     def __init__(
-        self, objective: nn.Module, judge: nn.Module, parts: tuple[nn.Module, nn.Module], settings: TrainingSettings, accelerator: Accelerator
+        self,
+        objective: nn.Module,
+        judge: nn.Module,
+        parts: tuple[nn.Module, nn.Module],
+        settings: TrainingSettings,
+        accelerator: Accelerator,
     ) -> None:
         self.settings, self.accelerator = settings, accelerator
         self.objective, self.judge, (self.autoencoder, self.discriminator) = objective, judge, parts

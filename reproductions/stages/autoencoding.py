@@ -7,6 +7,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from reproductions.artefacts import Desk
+from reproductions.data import Split
+from reproductions.profiles import FirstStage
+from reproductions.text_to_image import device, samples
+from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
 from vq_autoencoder import (
     FirstStageObjective,
     KLAutoencoder,
@@ -15,12 +21,6 @@ from vq_autoencoder import (
     gradient_difference,
     mean_over_elements,
 )
-
-from reproductions.artefacts import Desk
-from reproductions.data import Split
-from reproductions.profiles import FirstStage
-from reproductions.text_to_image import device, samples
-from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
 
 Autoencoder = VQAutoencoder | KLAutoencoder
 BATCH = 256
@@ -179,10 +179,12 @@ def _through(values: Tensor, function: Callable[[Tensor], Tensor], desk: Desk) -
     """uint8 images of `function`, part by part; uint8 values are brought to [-1, 1] first."""
     with torch.inference_mode():
         signed = values.dtype == torch.uint8
-        return torch.cat([
-            to_bytes(function(to_signed(part.to(device())) if signed else part.to(device()))).cpu()
-            for part in _parts(values, desk)
-        ]).contiguous()
+        return torch.cat(
+            [
+                to_bytes(function(to_signed(part.to(device())) if signed else part.to(device()))).cpu()
+                for part in _parts(values, desk)
+            ]
+        ).contiguous()
 
 
 def _parts(values: Tensor, desk: Desk) -> Iterator[Tensor]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from context_prediction import ContextPrediction, Signal
 from torch import Tensor, nn
 
+from context_prediction import ContextPrediction, Signal
 from reproductions.experiment import Context
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from continuous_diffusion import Epsilon, ForwardProcess, Objective, Schedule, UNet, Velocity
-from continuous_diffusion import sample as draw_latents
 from safetensors.torch import load_file
 from torch import Tensor
 
+from continuous_diffusion import Epsilon, ForwardProcess, Objective, Schedule, UNet, Velocity
+from continuous_diffusion import sample as draw_latents
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
@@ -62,7 +62,10 @@ def build(desk: Desk, settings: Training, latent: tuple[int, ...]) -> text_to_im
     process, target = ForwardProcess(_schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
     objective = Objective(denoiser, process, target=target, condition_dropout=settings.denoiser.dropout)
     context = settings.context and WithContext(
-        settings.context, features=settings.denoiser.network["channels"], target=latent[0], signal=process.schedule.signal
+        settings.context,
+        features=settings.denoiser.network["channels"],
+        target=latent[0],
+        signal=process.schedule.signal,
     )
     return text_to_image.TextToImage(encoder, objective, context)
 

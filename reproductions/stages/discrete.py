@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer
-from discrete_diffusion import sample as draw_tokens
 from safetensors.torch import load_file
 from torch import Tensor
 
+from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer
+from discrete_diffusion import sample as draw_tokens
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from diffusion_evaluation import (
     FeatureSpace,
     Score,
@@ -15,9 +18,6 @@ from diffusion_evaluation import (
     psnr,
     sliced_wasserstein,
 )
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
 from reproductions.judge import Judge
@@ -59,10 +59,11 @@ def measure(desk: Desk) -> None:
     with torch.inference_mode():
         if settings.drawings is not None:
             scores |= _judged(desk, settings.drawings, real, fake)
-        distance = sliced_wasserstein(real.images, fake, generator=torch.Generator().manual_seed(0)).mean
+        same = real.images[: len(fake)]
+        distance = sliced_wasserstein(same, fake, generator=torch.Generator().manual_seed(0)).mean
         scores[distance.name] = distance
         if settings.paired:
-            score = mean_score(psnr(real.images[: len(fake)], fake), "PSNR", n_real=len(fake))
+            score = mean_score(psnr(same, fake), "PSNR", n_real=len(fake))
             scores[score.name] = score
     write_json(desk.folder / "scores.json", {score.name: plain(score) for score in scores.values()})
 

@@ -1,6 +1,5 @@
 """Before any model of the paper: pictures, caption tokens, and the judge that reads drawn pictures."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reproductions.artefacts import Desk, write_json
-from reproductions.captions import Tokenizer
+from reproductions.captions import PAD, Tokenizer
 from reproductions.data import DataSettings, Split, load
 from reproductions.judge import Judge
 from reproductions.profiles import Captions
@@ -46,16 +45,20 @@ def read(desk: Desk) -> None:
 def tokenise(desk: Desk) -> None:
     """Learn the words of the training captions: `tokenizer.json`, and every training caption's tokens.
 
+    Captions are as long as the longest of them, and `settings.length` tokens at most.
+
     `tokens.safetensors` holds `tokens (M, l)` of all captions, and image i's are those in `first[i] : first[i + 1]`.
     """
     settings: Captions = desk.settings
     train = Split.load(desk.inputs["data"] / "train")
     spoken = [caption for captions in train.captions for caption in captions]
     tokenizer = Tokenizer.train(spoken, vocabulary=settings.vocabulary, length=settings.length)
+    longest = int((tokenizer(spoken) != PAD).sum(1).max())
+    cut, tokenizer = tokenizer.cut, Tokenizer(tokenizer.bpe, longest)
     tokenizer.save(desk.folder / "tokenizer.json")
     counts = torch.tensor([0] + [len(captions) for captions in train.captions])
     save_file({"tokens": tokenizer(spoken), "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
-    write_json(desk.folder / "facts.json", {"cut": tokenizer.cut, "vocabulary": tokenizer.size})
+    write_json(desk.folder / "facts.json", {"cut": cut, "vocabulary": tokenizer.size, "length": longest})
 
 
 class CaptionTokens:
@@ -108,7 +111,13 @@ def train_judge(desk: Desk) -> None:
     def batch(indices: Tensor, generator: torch.Generator) -> tuple[Any, ...]:
         return train.images[indices], attributes[indices]
 
-    fit(desk, lambda a: GradientStep(JudgeObjective(judge), settings.training, a), batch, len(attributes), settings.training)
+    fit(
+        desk,
+        lambda a: GradientStep(JudgeObjective(judge), settings.training, a),
+        batch,
+        len(attributes),
+        settings.training,
+    )
     judge = judge.cpu().eval()
     save_file(judge.state_dict(), desk.folder / "judge.safetensors")
     fresh = Split.load(desk.inputs["data"] / "held_out")
@@ -116,7 +125,3 @@ def train_judge(desk: Desk) -> None:
     right = judge.right(fresh.images, fresh.attributes)
     write_json(desk.folder / "scores.json", {"right": int(right.sum()), "of": len(right)})
 
-
-def read_facts(desk: Desk, name: str) -> Any:
-    """`facts.json` of an input."""
-    return json.loads((desk.inputs[name] / "facts.json").read_text())

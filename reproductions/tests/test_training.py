@@ -29,7 +29,7 @@ class Regression(nn.Module):
         return {"loss": (self.layer(x) - x.sum(1, keepdim=True) - 0.1 * noise).square().mean()}
 
 
-def start(folder: Path, settings: TrainingSettings = SETTINGS):  # noqa: ANN201
+def start(folder: Path, settings: TrainingSettings = SETTINGS):
     torch.manual_seed(0)
     accelerator = Accelerator(cpu=True)
     step = GradientStep(Regression(), settings, accelerator)

@@ -1,0 +1,179 @@
+"""Table 1 at smoke size: every code path, honest files, and no way to lose work."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reproductions.data import DataSettings
+from reproductions.pipeline import plan
+from reproductions.profiles import PROFILES
+from reproductions.reproduce import describe, parse_seeds, profile_named, reproduce
+from reproductions.table1 import TABLE
+
+
+def options(**changed: object) -> SimpleNamespace:
+    given = {
+        "profile": "smoke", "data": "shapes", "rows": None, "seeds": "0", "out": None, "dry_run": False,
+        "image_column": "image", "caption_column": None, "revision": None, "max_bad": 0, "workers": 0,
+    }  # fmt: skip
+    return SimpleNamespace(**(given | changed))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed smoke run."""
+    out = tmp_path_factory.mktemp("whole")
+    assert command(out).wait() == 0
+    return out
+
+
+def command(out: Path, *more: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "reproductions", "table1", "--profile", "smoke", "--out", str(out), *more]
+    return subprocess.Popen(line, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_it_writes_the_table_as_promised(whole: Path) -> None:
+    """All rows with the paper's numbers, ours where they were run.
+
+    Checks: ConPreDiff Table 1
+    """
+    table = json.loads((whole / "table1.json").read_text())
+    assert set(table) >= {"table", "profile", "comparable", "data", "rows", "environment", "manifest"}
+    assert (table["table"], table["profile"], table["comparable"], table["data"]) == (
+        "table1",
+        "smoke",
+        False,
+        "shapes",
+    )
+    paper = {row["approach"]: row["paper"] for row in table["rows"]}
+    assert len(paper) == 21
+    assert paper["ConPreDiff_con"] == {"zero-shot FID-30K": 6.21}
+    assert paper["LAFITE"] == {"FID-30K": 8.12}
+    measured = {row["approach"]: row["measured"] for row in table["rows"] if row["measured"]}
+    assert set(measured) == {"LDM", "ConPreDiff_con", "VQ-Diffusion", "ConPreDiff_dis"}
+    for scores in measured.values():
+        assert {"FID[shapes]", "caption accuracy"} <= set(scores)
+        assert not any(name.startswith("FID") and "[" not in name for name in scores)
+        assert scores["FID[shapes]"]["n_fake"] == 16
+    for name in ("table1.md", "table1.html", "manifest.json", "samples/comparison.png"):
+        assert (whole / name).stat().st_size > 0
+    assert re.search("not comparable with the paper", (whole / "table1.html").read_text(), re.IGNORECASE)
+
+
+def test_the_context_head_is_in_no_file_that_samples(whole: Path) -> None:
+    base, equipped = (load_file(denoiser(whole, name)) for name in ("VQ-Diffusion", "ConPreDiff_dis"))
+    assert {k: v.shape for k, v in base.items()} == {k: v.shape for k, v in equipped.items()}
+    assert (denoiser(whole, "ConPreDiff_dis").parents[1] / "context.safetensors").exists()
+    assert not (denoiser(whole, "VQ-Diffusion").parents[1] / "context.safetensors").exists()
+
+
+def denoiser(out: Path, approach: str) -> Path:
+    (folder,) = (out / "stages").glob(f"{approach}-seed-0-train-*")
+    return folder / "denoiser" / "model.safetensors"
+
+
+@pytest.mark.slow
+def test_two_runs_give_the_same_table(whole: Path, tmp_path: Path) -> None:
+    assert command(tmp_path, "--workers", "0").wait() == 0
+    assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(12):
+        process = command(tmp_path)
+        try:
+            process.wait(timeout=3 + 9 * torch.rand((), generator=generator).item())
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        if (tmp_path / "table1.json").exists():
+            break
+    assert command(tmp_path).wait() == 0
+    assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
+
+
+def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
+    process = command(tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "done  data" in line:
+            break
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "give the same command again" in said
+    assert "Traceback" not in said
+
+
+def test_a_second_run_in_the_same_folder_says_so(tmp_path: Path) -> None:
+    first = command(tmp_path)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = command(tmp_path)
+    assert second.wait() == 2
+    assert second.stdout is not None
+    assert "another run is writing" in second.stdout.read()
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"profile": "cpuu"}, "no profile 'cpuu'.*did you mean 'cpu'"),
+        ({"data": "shapez"}, "shapes"),
+        ({"rows": "LDM,VQ-Difusion"}, "'VQ-Difusion'.*VQ-Diffusion"),
+        ({"rows": "Imagen"}, "'Imagen' .cited, cannot be run"),
+        ({"seeds": "0,0"}, "different whole numbers"),
+        ({"seeds": "a"}, "different whole numbers"),
+        ({"out": Path("/proc/nowhere")}, "nothing can be written to /proc/nowhere"),
+    ],
+)
+def test_mistakes_are_named(changed: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(TABLE, options(**changed)) == 2
+    assert re.search(said, capsys.readouterr().err, re.DOTALL)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(TABLE, options(data=str(tmp_path))) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(PROFILES))
+def test_every_profile_can_be_planned(name: str) -> None:
+    profile = profile_named(name)
+    planned = plan(
+        TABLE.measured, profile, DataSettings(resolution=profile.resolution, train_size=8, held_out_size=8), (0, 1)
+    )
+    said = describe(planned, Path("nowhere"))
+    assert "ConPreDiff_con seed 1 train" in said
+    assert said.count("to do") == 9 + 8 * 4
+
+
+def test_rows_share_autoencoders() -> None:
+    planned = plan(TABLE.measured, PROFILES["smoke"], DataSettings(train_size=8, held_out_size=8), (0, 1))
+    trained = {
+        run.train.inputs["clean"].inputs["autoencoder"].digest
+        for runs in planned.runs.values()
+        for run in runs.values()
+    }
+    assert trained == {stage.digest for stage in planned.autoencoders.values()}
+    assert len(trained) == 2
+
+
+def test_seeds_are_read() -> None:
+    assert parse_seeds("0,2,1") == (0, 2, 1)
