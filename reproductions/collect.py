@@ -20,6 +20,7 @@ from reproductions.experiment import Row, Table
 from reproductions.findings import Better, Cost, Curve, Measurement, MetricInfo, Report, RowResult, Samples, summarise
 from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
+from reproductions.training import TrainingSettings
 
 Receipts = Mapping[str, Mapping[str, Any]]
 PACKAGES = (
@@ -121,7 +122,7 @@ MEANINGS = (
     (
         "SWD",
         Better.LOWER,
-        "Sliced Wasserstein distance between patches of samples and of held-out images (Karras et al., 2018), times 1000.",
+        "Sliced Wasserstein distance (x1000) between patches of samples and of held-out images (Karras et al., 2018).",
     ),
     ("PSNR", Better.HIGHER, "Peak signal-to-noise ratio of reconstructions, in dB."),
 )
@@ -189,10 +190,18 @@ def _manifest(
         "data": {**plain(asdict(data)), "digest": facts["digest"], "split": facts["note"], "bad": facts["bad"]},
         "preprocessing": f"short side to {data.resolution} px (antialiased bicubic), centre crop",
         "sampling": sampling,
+        "precision": {
+            name: precision(getattr(profile, name).training) for name in ("vq", "kl", "discrete", "continuous")
+        },
         "feature spaces": spaces,
         "profile": plain(asdict(profile)),
         "stages": {stage.name: stage.digest for stage in upstream(planned.goals)},
     }
+
+
+def precision(training: TrainingSettings) -> str:
+    """What a training computed in."""
+    return "bf16 autocast, float32 weights" if training.precision == "bf16" else "float32"
 
 
 def _notes(facts: Mapping[str, Any], held_out: Split) -> list[str]:

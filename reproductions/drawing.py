@@ -24,12 +24,13 @@ Distance = Callable[[Floats, Floats, Floats], Floats]
 
 
 class Stream(IntEnum):
-    """Independent streams of randomness under one seed."""
+    """Independent streams of randomness under one seed: two splits, drawings to train and to check a judge, shuffling."""
 
     TRAIN = 1
     HELD_OUT = 2
-    CHECK = 3
-    ORDER = 4
+    JUDGE = 3
+    CHECK = 4
+    ORDER = 5
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

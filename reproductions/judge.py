@@ -21,13 +21,13 @@ NOISE = 0.05
 AT_ONCE = 500
 
 
-def _level(inputs: int, outputs: int) -> nn.Sequential:
-    """Two convolutions, the second of which halves the resolution."""
+def _level(inputs: int, outputs: int, strides: tuple[int, int]) -> nn.Sequential:
+    """Two convolutions with their strides."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, 3, padding=1, stride=strides[0], bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, stride=2, bias=False),
+        nn.Conv2d(outputs, outputs, 3, padding=1, stride=strides[1], bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
@@ -50,8 +50,10 @@ class Judge(nn.Module):
         same, swapped = vocabulary.same_picture
         self.register_buffer("same", torch.tensor(same), persistent=False)
         self.register_buffer("swapped", torch.tensor(swapped), persistent=False)
-        channels = (3, *WIDTHS)
-        self.body = nn.Sequential(*(_level(*pair) for pair in zip(channels, channels[1:], strict=False)))
+        first, second, third = WIDTHS
+        self.body = nn.Sequential(
+            _level(3, first, (1, 2)), _level(first, second, (2, 1)), _level(second, third, (2, 1))
+        )
         self.summary = nn.Sequential(
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
@@ -63,7 +65,8 @@ class Judge(nn.Module):
 
     def features(self, images: Images) -> Float[Tensor, "b 128"]:
         """Features before the heads."""
-        return cast(Tensor, self.summary(self.body(_as_float(images))))
+        channels_last = _as_float(images).contiguous(memory_format=torch.channels_last)
+        return cast(Tensor, self.summary(self.body(channels_last)))
 
     def forward(self, images: Images) -> list[Float[Tensor, "b _"]]:
         """Logits of each attribute."""

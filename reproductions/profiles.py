@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import torch
+
 from reproductions.training import TrainingSettings
 
 
@@ -45,7 +47,7 @@ class Captions:
 
 
 class TokenNoise(StrEnum):
-    """Schedules of mask-and-replace noise: the paper's (0.9 masked, 0.1 replaced at T), the released code's (masks only)."""
+    """Mask-and-replace schedules: the paper's (0.9 masked, 0.1 replaced at T), the released code's (masks only)."""
 
     PAPER = "paper"
     RELEASED = "released"
@@ -388,3 +390,21 @@ def _paper() -> Profile:
 
 
 PROFILES = {profile.name: profile for profile in (_smoke(), _cpu(), _gpu(), _paper())}
+
+
+def on_this_machine(profile: Profile) -> Profile:
+    """The profile in float32 where processor and GPU have no bf16."""
+    if has_bf16():
+        return profile
+    stages = {name: getattr(profile, name) for name in ("vq", "kl", "discrete", "continuous")}
+    return replace(
+        profile, **{name: replace(s, training=replace(s.training, precision="no")) for name, s in stages.items()}
+    )
+
+
+def has_bf16() -> bool:
+    """Whether the GPU, or without one the processor, multiplies in bf16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)

@@ -15,7 +15,7 @@ from reproductions.collect import collect
 from reproductions.data import DataSettings, check
 from reproductions.experiment import Table
 from reproductions.pipeline import Plan, plan
-from reproductions.profiles import PROFILES, Profile
+from reproductions.profiles import PROFILES, Profile, on_this_machine
 from reproductions.report import write_report
 from reproductions.runner import StageFailed, run
 from reproductions.training import resumed
@@ -40,7 +40,7 @@ class Options(Protocol):
 def reproduce(table: Table, options: Options) -> int:
     """Measure a table's rows and write its report; returns the exit code."""
     try:
-        profile = profile_named(options.profile)
+        profile = on_this_machine(profile_named(options.profile))
         rows = table.select(options.rows)
         seeds = parse_seeds(options.seeds)
         data = DataSettings(

@@ -70,8 +70,8 @@ class DrawnSet:
     def split(self, stream: Stream, count: int, *, seed: int, resolution: int) -> Drawings:
         """Draw a split: even drawings have one shape, odd ones two; captions come round in a shuffled order.
 
-        The held-out split goes round all one-shape captions and the unseen two-shape ones; every other split round
-        the captions that are seen.
+        The training split goes round the captions that are seen, the held-out split round all one-shape captions and
+        the unseen two-shape ones, the drawings for a judge round all captions: it must read what no model has seen.
         """
         one, two = self.captions(stream, seed=seed)
         turns = np.arange(count) // 2
@@ -86,7 +86,9 @@ class DrawnSet:
         unseen_one, unseen_two = unseen[: len(one)], unseen[len(one) :]
         if stream is Stream.HELD_OUT:
             return shuffled(one, seed), shuffled(two[unseen_two], seed)
-        return shuffled(one[~unseen_one], seed), shuffled(two[~unseen_two], seed)
+        if stream is Stream.TRAIN:
+            return shuffled(one[~unseen_one], seed), shuffled(two[~unseen_two], seed)
+        return shuffled(one, seed), shuffled(two, seed)
 
     def draw(self, attributes: Integers, *, stream: Stream, seed: int, resolution: int) -> Drawings:
         """Draw `attributes` `(n, 5)` at `resolution` pixels."""

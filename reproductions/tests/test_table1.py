@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from reproductions import profiles
 from reproductions.data import DataSettings
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES
@@ -162,6 +163,16 @@ def test_every_profile_can_be_planned(name: str) -> None:
     said = describe(planned, Path("nowhere"))
     assert "ConPreDiff_con seed 1 train" in said
     assert said.count("to do") == 9 + 8 * 4
+
+
+def test_without_bf16_everything_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "has_bf16", lambda: False)
+    plain = profiles.on_this_machine(PROFILES["cpu"])
+    assert {plain.vq.training.precision, plain.discrete.training.precision, plain.continuous.training.precision} == {
+        "no"
+    }
+    monkeypatch.setattr(profiles, "has_bf16", lambda: True)
+    assert profiles.on_this_machine(PROFILES["cpu"]) == PROFILES["cpu"]
 
 
 def test_rows_share_autoencoders() -> None:
