@@ -24,7 +24,7 @@ Distance = Callable[[Floats, Floats, Floats], Floats]
 
 
 class Stream(IntEnum):
-    """Independent streams of randomness under one seed: two splits, drawings to train and to check a judge, shuffling."""
+    """Independent streams of randomness under one seed: the splits, drawings for a judge and to check it, shuffling."""
 
     TRAIN = 1
     HELD_OUT = 2

@@ -163,6 +163,14 @@ def test_half_of_a_split_has_one_shape_and_captions_come_round_evenly(drawn):
             assert max(counts.values()) - min(counts.values()) <= 1
 
 
+@pytest.mark.parametrize("drawn", SETS.values(), ids=SETS)
+def test_a_judge_is_shown_every_caption(drawn):
+    for ours, every in zip(
+        drawn.captions(Stream.JUDGE, seed=0), (drawn.vocabulary.one_shape, drawn.vocabulary.two_shape), strict=True
+    ):
+        assert {*map(as_attributes, ours)} == {*map(as_attributes, every)}
+
+
 def test_a_tenth_of_the_two_shape_captions_is_held_out():
     one, two = SHAPES.captions(Stream.TRAIN, seed=0)
     held_one, held_two = SHAPES.captions(Stream.HELD_OUT, seed=0)
