@@ -11,9 +11,10 @@ import argparse
 import inspect
 
 import torch
-from diffusion_evaluation import Statistics, gaussian_frechet_distance
 from scipy import linalg
 from timing import interleave, report
+
+from diffusion_evaluation import Statistics, gaussian_frechet_distance
 
 USUAL_DECADES = 0.5
 

@@ -48,7 +48,11 @@ def table1(options: tyro.conf.OmitArgPrefixes[Options]) -> int:
 
 def main() -> None:
     """Run the command line; the exit code is 0, 2 for a mistake in it, 1 for a failed stage, 130 for Ctrl-C."""
-    sys.exit(tyro.extras.subcommand_cli_from_dict({"table1": table1}, prog="conprediff"))
+    try:
+        sys.exit(tyro.extras.subcommand_cli_from_dict({"table1": table1}, prog="conprediff"))
+    except KeyboardInterrupt:
+        print("\ninterrupted before anything was begun; give the same command again", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ class Profile:
 def _cpu() -> Profile:
     """Two cores, 20 minutes: 32 px images, 8x8 grids, 1,900 steps of 32 for each of the four denoisers.
 
-    Deviation: the auxiliary loss weighs 0.02, not 5e-4: with the bound alone, training so short leaves its first plateau
-    late (docs/log.md).
+    Deviation: the auxiliary loss weighs 0.02, not 5e-4: with the bound alone, so short a training leaves its first
+    plateau late (docs/log.md).
     """
     autoencoder = TrainingSettings(
         samples=38_400, batch=32, learning_rate=2e-3, betas=(0.9, 0.99), warmup=960, log_every=25

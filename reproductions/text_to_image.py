@@ -115,14 +115,21 @@ def sample(desk: Desk, settings: SampleSettings, draw: Callable[[Tensor, list[to
 
 
 def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:
-    """Caption states (number, l, d) of the first held-out captions, from the trained encoder of input "model"."""
+    """States (number, l, d) of `held_out_captions`, from the trained encoder of input "model"."""
     encoder = caption_encoder(desk, settings)
     encoder.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
     tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
-    captions = Split.load(desk.inputs["data"] / "held_out").captions[:number]
+    spoken = held_out_captions(Split.load(desk.inputs["data"] / "held_out"), number)
     with torch.inference_mode():
-        states: Tensor = encoder.eval().to(device())(tokenizer([several[0] for several in captions]).to(device()))
+        states: Tensor = encoder.eval().to(device())(tokenizer(spoken).to(device()))
     return states
+
+
+def held_out_captions(held_out: Split, number: int) -> list[str]:
+    """Captions to sample under: of image i the first; where the images are fewer, round again with the next ones."""
+    count = len(held_out.captions)
+    turns = ((held_out.captions[i % count], i // count) for i in range(number))
+    return [captions[turn % len(captions)] for captions, turn in turns]
 
 
 def part(folder: Path, start: int) -> Path:

@@ -72,7 +72,7 @@ def _judged(desk: Desk, drawings: str, real: Split, fake: Tensor) -> dict[str, S
     assert real.attributes is not None
     judge, space = judge_space(desk.inputs["judge"], drawings)
     distance = frechet_distance(space(real.images), space(fake), space=space.identity)
-    right = judge.right(fake, real.attributes[: len(fake)])
+    right = judge.right(fake, real.attributes[torch.arange(len(fake)) % len(real.attributes)])
     save_file({"right": right.contiguous()}, desk.folder / "right.safetensors")
     return {"distance": distance, "accuracy": proportion(right, ACCURACY)}
 

@@ -124,4 +124,3 @@ def train_judge(desk: Desk) -> None:
     assert fresh.attributes is not None
     right = judge.right(fresh.images, fresh.attributes)
     write_json(desk.folder / "scores.json", {"right": int(right.sum()), "of": len(right)})
-

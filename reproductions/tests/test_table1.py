@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from reproductions import profiles
-from reproductions.data import DataSettings
+from reproductions.data import DataSettings, Split
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES
 from reproductions.reproduce import describe, parse_seeds, profile_named, reproduce
 from reproductions.table1 import TABLE
+from reproductions.text_to_image import held_out_captions
 
 
 def options(**changed: object) -> SimpleNamespace:
@@ -184,6 +185,12 @@ def test_rows_share_autoencoders() -> None:
     }
     assert trained == {stage.digest for stage in planned.autoencoders.values()}
     assert len(trained) == 2
+
+
+def test_captions_go_round_when_images_are_few() -> None:
+    held_out = Split(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (("a", "b"), ("c",)), None)
+    assert held_out_captions(held_out, 1) == ["a"]
+    assert held_out_captions(held_out, 7) == ["a", "c", "b", "c", "a", "c", "b"]
 
 
 def test_seeds_are_read() -> None:

@@ -5,9 +5,10 @@ import hashlib
 
 import pytest
 import torch
+from torch import nn
+
 from diffusion_evaluation import FeatureSpace, Space, module_space, pixel_space, to_signed_range, weights_sha256
 from diffusion_evaluation.features import require_uint8_images
-from torch import nn
 
 
 def images(*shape: int) -> torch.Tensor:

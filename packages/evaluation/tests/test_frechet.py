@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusion_evaluation import SmallSampleWarning, Space, Statistics, frechet_distance, gaussian_frechet_distance
-from diffusion_evaluation.frechet import factor, nuclear_norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+
+from diffusion_evaluation import SmallSampleWarning, Space, Statistics, frechet_distance, gaussian_frechet_distance
+from diffusion_evaluation.frechet import factor, nuclear_norm
 
 GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "golden" / "metrics"
 few_images = pytest.mark.filterwarnings("ignore::diffusion_evaluation.SmallSampleWarning")

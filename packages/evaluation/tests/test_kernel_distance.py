@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusion_evaluation import Space, kernel_distance, polynomial_discrepancy
 from safetensors.torch import load_file
+
+from diffusion_evaluation import Space, kernel_distance, polynomial_discrepancy
 
 GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "golden" / "metrics"
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from diffusion_evaluation import psnr
 
 

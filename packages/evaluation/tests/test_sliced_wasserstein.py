@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
 from diffusion_evaluation import sliced_wasserstein
 from diffusion_evaluation.sliced_wasserstein import (
     draw_patches,
@@ -11,9 +15,6 @@ from diffusion_evaluation.sliced_wasserstein import (
     shrink,
     wasserstein_1d,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.nn import functional as F
 
 
 def seeded(seed: int = 0) -> torch.Generator:

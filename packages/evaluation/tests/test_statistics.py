@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusion_evaluation import Accumulator, Space, Statistics, merge
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from diffusion_evaluation import Accumulator, Space, Statistics, merge
 
 SPACE = Space("toy", "2", "abc")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from diffusion_evaluation import FeatureStore, Space, Statistics
 
 SPACE = Space("toy", "1", "abc")
