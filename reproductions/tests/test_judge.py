@@ -103,9 +103,8 @@ def test_the_easy_set_says_nothing_twice(judge):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
-def test_the_judge_learns_to_read(name):
-    drawn = SETS[name]
+def test_the_judge_learns_to_read_the_easy_set():
+    drawn = SHAPES
     torch.manual_seed(0)
     judge = Judge(drawn.vocabulary)
     train = drawn.split(Stream.JUDGE, 20_000, seed=0, resolution=32)
