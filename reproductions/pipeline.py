@@ -88,11 +88,7 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
     """The stages that measure `rows` on `data` at the size of `profile`, for each seed."""
     source = Stage("data", preparing.read, preparing.Reading(data, fingerprint(data)))
     drawings = data.name if data.name in SETS else None
-    judge = (
-        Stage("judge", preparing.train_judge, preparing.Judging(drawings, profile.judge), {"data": source})
-        if drawings
-        else None
-    )
+    judge = _judge(profile, data) if drawings else None
     words = Stage("captions", preparing.tokenise, profile.discrete.captions, {"data": source})
     reading = {"data": source} | ({"judge": judge} if judge else {})
 
@@ -146,6 +142,14 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
             )
             runs[row.approach][seed] = Run(train, images, scores)
     return Plan(source, judge, autoencoders, reconstructions, runs)
+
+
+def _judge(profile: Profile, data: DataSettings) -> Stage:
+    """The judge of a drawn set."""
+    judging = preparing.Judging(
+        data.name, fingerprint(data), data.resolution, profile.judge, profile.train_size, profile.held_out_size
+    )
+    return Stage("judge", preparing.train_judge, judging)
 
 
 def _settings(profile: Profile, backbone: Backbone) -> tuple[FirstStage, Denoiser]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reproductions.artefacts import Desk, write_json
 from reproductions.captions import PAD, Tokenizer
 from reproductions.data import DataSettings, Split, load
+from reproductions.drawing import Stream
 from reproductions.judge import Judge
 from reproductions.profiles import Captions
 from reproductions.shapes import SETS
@@ -90,37 +91,32 @@ class JudgeObjective(nn.Module):
 
 @dataclass(frozen=True)
 class Judging:
-    """Which drawings the judge reads, and its training."""
+    """Which drawings the judge reads, how many it learns from and is tested on, and its training."""
 
     drawings: str
+    fingerprint: str
+    resolution: int
     training: TrainingSettings
-    fresh: int = 2_000
+    number: int
+    fresh: int
 
 
 def train_judge(desk: Desk) -> None:
-    """Train the judge on the training drawings: `judge.safetensors`; its accuracy on fresh ones: `scores.json`."""
+    """Train the judge on drawings of its own, of every caption: `judge.safetensors`; on fresh ones: `scores.json`."""
     settings: Judging = desk.settings
-    data = SETS[settings.drawings]
-    train = Split.load(desk.inputs["data"] / "train")
-    assert train.attributes is not None
-    attributes = train.attributes
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.training.seed)
-        judge = Judge(data.vocabulary)
+    drawn, seed = SETS[settings.drawings], settings.training.seed
+    seen = drawn.split(Stream.JUDGE, settings.number, seed=seed, resolution=settings.resolution)
+    torch.manual_seed(seed)
+    judge = Judge(drawn.vocabulary)
 
     def batch(indices: Tensor, generator: torch.Generator) -> tuple[Any, ...]:
-        return train.images[indices], attributes[indices]
+        device = generator.device
+        return seen.images[indices].to(device), seen.attributes[indices].to(device)
 
-    fit(
-        desk,
-        lambda a: GradientStep(JudgeObjective(judge), settings.training, a),
-        batch,
-        len(attributes),
-        settings.training,
-    )
+    objective = JudgeObjective(judge)
+    fit(desk, lambda a: GradientStep(objective, settings.training, a), batch, settings.number, settings.training)
     judge = judge.cpu().eval()
     save_file(judge.state_dict(), desk.folder / "judge.safetensors")
-    fresh = Split.load(desk.inputs["data"] / "held_out")
-    assert fresh.attributes is not None
+    fresh = drawn.split(Stream.CHECK, settings.fresh, seed=seed, resolution=settings.resolution)
     right = judge.right(fresh.images, fresh.attributes)
     write_json(desk.folder / "scores.json", {"right": int(right.sum()), "of": len(right)})
