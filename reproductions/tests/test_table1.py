@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from reproductions import profiles
@@ -35,8 +36,13 @@ def options(**changed: object) -> SimpleNamespace:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed smoke run."""
     out = tmp_path_factory.mktemp("whole")
-    assert command(out).wait() == 0
+    finish(command(out))
     return out
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
 
 
 def command(out: Path, *more: str) -> subprocess.Popen[str]:
@@ -86,7 +92,7 @@ def denoiser(out: Path, approach: str) -> Path:
 
 @pytest.mark.slow
 def test_two_runs_give_the_same_table(whole: Path, tmp_path: Path) -> None:
-    assert command(tmp_path, "--workers", "0").wait() == 0
+    finish(command(tmp_path, "--workers", "0"))
     assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
 
 
@@ -97,13 +103,13 @@ def test_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path, see
     for _ in range(12):
         process = command(tmp_path)
         try:
-            process.wait(timeout=3 + 9 * torch.rand((), generator=generator).item())
+            process.communicate(timeout=3 + 9 * torch.rand((), generator=generator).item())
         except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.communicate()
         if (tmp_path / "table1.json").exists():
             break
-    assert command(tmp_path).wait() == 0
+    finish(command(tmp_path))
     assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
 
 
@@ -122,15 +128,11 @@ def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_same_folder_says_so(tmp_path: Path) -> None:
-    first = command(tmp_path)
-    assert first.stdout is not None
-    first.stdout.readline()
-    second = command(tmp_path)
-    assert second.wait() == 2
-    assert second.stdout is not None
-    assert "another run is writing" in second.stdout.read()
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    with FileLock(tmp_path / ".lock"):
+        second = command(tmp_path)
+        said = second.communicate()[0]
+    assert second.returncode == 2
+    assert "another run is writing" in said
 
 
 @pytest.mark.parametrize(
