@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +114,15 @@ def test_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path, see
     assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Where the tests run in the background, a shell has them and their children ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
     process = command(tmp_path)
     assert process.stdout is not None
