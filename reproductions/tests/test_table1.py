@@ -93,7 +93,7 @@ def denoiser(out: Path, approach: str) -> Path:
 
 @pytest.mark.slow
 def test_two_runs_give_the_same_table(whole: Path, tmp_path: Path) -> None:
-    finish(command(tmp_path, "--workers", "0"))
+    finish(command(tmp_path))
     assert (tmp_path / "table1.json").read_text() == (whole / "table1.json").read_text()
 
 
