@@ -58,7 +58,7 @@ def collect(
         data=data.name,
         data_note=facts["note"],
         rows=rows,
-        metrics=_metrics(rows, planned, root, data.name),
+        metrics=_metrics(rows),
         captions=[captions[0] for captions in held_out.captions[:shown]],
         real=held_out.images[:shown],
         reconstructions={
@@ -128,7 +128,7 @@ MEANINGS = (
 )
 
 
-def _metrics(rows: Sequence[RowResult], planned: Plan, root: Path, data: str) -> list[MetricInfo]:
+def _metrics(rows: Sequence[RowResult]) -> list[MetricInfo]:
     names = dict.fromkeys(name for row in rows for name in row.measured or {})
     return [MetricInfo(name, *next((b, m) for start, b, m in MEANINGS if name.startswith(start))) for name in names]
 
