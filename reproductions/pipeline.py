@@ -146,8 +146,9 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
 
 def _judge(profile: Profile, data: DataSettings) -> Stage:
     """The judge of a drawn set."""
+    training = replace(profile.judge, samples=profile.judge.samples * SETS[data.name].effort)
     judging = preparing.Judging(
-        data.name, fingerprint(data), data.resolution, profile.judge, profile.train_size, profile.held_out_size
+        data.name, fingerprint(data), data.resolution, training, profile.train_size, profile.held_out_size
     )
     return Stage("judge", preparing.train_judge, judging)
 

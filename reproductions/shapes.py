@@ -57,7 +57,8 @@ class DrawnSet:
     """A drawn data set: a vocabulary, a way of placing shapes, and the captions that training never sees.
 
     `unseen(vocabulary, seed)` marks them among `vocabulary.one_shape` followed by `vocabulary.two_shape`. Grounds are
-    grey with a weak gradient, plus `tint` at most in each channel.
+    grey with a weak gradient, plus `tint` at most in each channel. A judge looks at `effort` times as many drawings as
+    on the easy set before it can read this one.
     """
 
     name: str
@@ -66,6 +67,7 @@ class DrawnSet:
     unseen: Callable[[Vocabulary, int], npt.NDArray[np.bool_]]
     unseen_note: str
     tint: float
+    effort: int
 
     def split(self, stream: Stream, count: int, *, seed: int, resolution: int) -> Drawings:
         """Draw a split: even drawings have one shape, odd ones two; captions come round in a shuffled order.
@@ -220,6 +222,7 @@ SHAPES = DrawnSet(
     unseen=a_tenth_of_two_shape,
     unseen_note="A tenth of the two-shape captions, chosen by the seed, never occurs in training.",
     tint=0.0,
+    effort=1,
 )
 SHAPES_HARD = DrawnSet(
     name="shapes-hard",
@@ -242,5 +245,6 @@ SHAPES_HARD = DrawnSet(
     unseen=a_colour_per_shape,
     unseen_note="One colour of each shape, chosen by the seed, never occurs in training.",
     tint=0.08,
+    effort=3,
 )
 SETS = {drawn.name: drawn for drawn in (SHAPES, SHAPES_HARD)}
