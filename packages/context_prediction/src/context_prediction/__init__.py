@@ -10,6 +10,8 @@ from .bound import aggregate as aggregate
 from .bound import arrivals as arrivals
 from .bound import bound as bound
 from .bound import ordered_loss as ordered_loss
+from .capture import Captured as Captured
+from .capture import capture as capture
 from .decoder import DirectDecoder as DirectDecoder
 from .decoder import DistributionDecoder as DistributionDecoder
 from .decoder import Gaussian as Gaussian
