@@ -1,13 +1,22 @@
 """The kernel distance against its double sum, its expectation and published implementations."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_evaluation import Space, kernel_distance, polynomial_discrepancy
+from diffusion_evaluation import (
+    CUBIC,
+    Gaussian,
+    Polynomial,
+    Space,
+    discrepancy,
+    kernel_distance,
+    polynomial_discrepancy,
+)
 
 GOLDEN = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "golden" / "metrics"
 
@@ -52,6 +61,25 @@ def test_subsets_are_seeded_and_shrink_to_the_smaller_side() -> None:
     assert whole.value == pytest.approx(polynomial_discrepancy(y, y + 1), rel=1e-12)
 
 
+@pytest.mark.parametrize(("kernel", "name"), [(Gaussian(2.0), "rbf 2"), (Polynomial(2, 0.5), "polynomial 2")])
+def test_any_kernel_equals_the_double_sum_and_is_named(kernel, name: str) -> None:  # type: ignore[no-untyped-def]
+    """Checks: KID polynomial kernel discrepancy"""
+    x, y = drawn(5, 3, 0), drawn(7, 3, 1)
+
+    def k(a: torch.Tensor, b: torch.Tensor) -> float:
+        if isinstance(kernel, Gaussian):
+            return math.exp(-(a - b).square().sum().item() / 8)
+        return ((a @ b).item() / 3 + 0.5) ** 2
+
+    within_x = sum(k(x[i], x[j]) for i in range(5) for j in range(5) if i != j) / 20
+    within_y = sum(k(y[i], y[j]) for i in range(7) for j in range(7) if i != j) / 42
+    across = sum(k(a, b) for a in x for b in y) / 35
+    assert discrepancy(x, y, kernel) == pytest.approx(within_x + within_y - 2 * across, rel=1e-12)
+    score = kernel_distance(x, y, subsets=2, kernel=kernel, space=Space("toy"))
+    assert score.name == f"KID[toy, {name}]"
+    assert kernel_distance(x, y, subsets=2, kernel=Polynomial(3), space=Space("toy")).name == "KID[toy]"
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="width 3, fake ones 4"):
         polynomial_discrepancy(drawn(5, 3, 0), drawn(5, 4, 0))
@@ -59,6 +87,8 @@ def test_bad_arguments_are_named() -> None:
         polynomial_discrepancy(drawn(1, 3, 0), drawn(5, 3, 0))
     with pytest.raises(ValueError, match="subsets must be at least 1"):
         kernel_distance(drawn(5, 3, 0), drawn(5, 3, 0), subsets=0)
+    with pytest.raises(ValueError, match="sigma is a positive length in feature space, got 0"):
+        Gaussian(0.0)
 
 
 @pytest.mark.parity
@@ -73,6 +103,9 @@ def test_published_implementations() -> None:
     values = json.loads((GOLDEN / "config.json").read_text())["values"]["kid"]
     for peer in ("torch_fidelity_full_unbiased", "cleanfid_full", "dgm_eval_full", "torchmetrics_full"):
         assert polynomial_discrepancy(real, fake) == pytest.approx(values[peer], rel=1e-8)
+    rbf = values["rbf_sigma10_full_unbiased_torch_fidelity"]
+    assert discrepancy(real, fake, Gaussian(10.0)) == pytest.approx(rbf, rel=1e-8)
+    assert discrepancy(real, fake, CUBIC) == polynomial_discrepancy(real, fake)
     picks = zip(tensors["kid_indices_real"], tensors["kid_indices_fake"], tensors["kid_per_subset"], strict=True)
     for chosen_real, chosen_fake, expected in picks:
         assert polynomial_discrepancy(real[chosen_real], fake[chosen_fake]) == pytest.approx(expected.item(), rel=1e-8)

@@ -4,6 +4,9 @@ Three nouns: a *feature space* turns uint8 images into rows of numbers, *statist
 *score* is a distance between them that carries its name, its sample counts and its interval.
 """
 
+from .density_coverage import DensityCoverage as DensityCoverage
+from .density_coverage import authenticity as authenticity
+from .density_coverage import density_coverage as density_coverage
 from .features import UNNAMED as UNNAMED
 from .features import FeatureSpace as FeatureSpace
 from .features import Space as Space
@@ -13,9 +16,23 @@ from .features import to_signed_range as to_signed_range
 from .features import weights_sha256 as weights_sha256
 from .frechet import frechet_distance as frechet_distance
 from .frechet import gaussian_frechet_distance as gaussian_frechet_distance
+from .inception_score import inception_score as inception_score
+from .inception_score import log_probabilities as log_probabilities
+from .inception_score import split_scores as split_scores
+from .kernel_distance import CUBIC as CUBIC
+from .kernel_distance import Gaussian as Gaussian
+from .kernel_distance import Polynomial as Polynomial
+from .kernel_distance import discrepancy as discrepancy
 from .kernel_distance import kernel_distance as kernel_distance
 from .kernel_distance import polynomial_discrepancy as polynomial_discrepancy
+from .neighbours import ADM as ADM
+from .neighbours import EXACT as EXACT
+from .neighbours import Arithmetic as Arithmetic
+from .neighbours import Manifold as Manifold
 from .paired import psnr as psnr
+from .precision_recall import PrecisionRecall as PrecisionRecall
+from .precision_recall import precision_recall as precision_recall
+from .precision_recall import realism as realism
 from .score import Score as Score
 from .score import SmallSampleWarning as SmallSampleWarning
 from .score import bootstrap as bootstrap

@@ -3,6 +3,9 @@
 Arguments whose agreement a function checks itself, to say what is wrong, bind axes of different names.
 """
 
+from typing import TypeAlias
+
+import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
@@ -13,6 +16,9 @@ FloatImages = Float[Tensor, "b c H W"]
 Features = Float[Tensor, "n d"]
 RealFeatures = Float[Tensor, "n_real d_real"]
 FakeFeatures = Float[Tensor, "n_fake d_fake"]
+Rows: TypeAlias = Features | Float[np.ndarray, "n d"]
+RealRows: TypeAlias = RealFeatures | Float[np.ndarray, "n_real d_real"]
+FakeRows: TypeAlias = FakeFeatures | Float[np.ndarray, "n_fake d_fake"]
 Mean = Float64[Tensor, " d"]
 Covariance = Float64[Tensor, "d d"]
 Factor = Float64[Tensor, "d r"]
@@ -20,6 +26,9 @@ Matrix = Float64[Tensor, "r s"]
 Scalar = Float64[Tensor, ""]
 Indices = Int64[Tensor, " n_indices"]
 PerImage = Float[Tensor, " n"]
+LogProbabilities = Float64[Tensor, "n classes"]
+PerRow = Float[Tensor, " n_rows"]
+PerSplit = Float64[Tensor, " splits"]
 Successes = Bool[Tensor, " n"]
 Patches = Float[Tensor, "m 3 s s"]
 RealProjections = Float[Tensor, "directions m_real"]

@@ -7,15 +7,14 @@ import warnings
 import torch
 from torch import Tensor
 
-from ._types import Covariance, Factor, FakeFeatures, Matrix, Mean, RealFeatures, Scalar
+from ._types import Covariance, Factor, FakeRows, Matrix, Mean, RealRows, Rows, Scalar
+from .arrays import feature_rows
 from .features import UNNAMED, Space
 from .score import Score, SmallSampleWarning
 from .statistics import Statistics
 
 
-def frechet_distance(
-    real: Statistics | RealFeatures, fake: Statistics | FakeFeatures, *, space: Space | None = None
-) -> Score:
+def frechet_distance(real: Statistics | RealRows, fake: Statistics | FakeRows, *, space: Space | None = None) -> Score:
     r"""The squared Frechet distance $|\mu_r - \mu_f|^2 + \mathrm{tr}(S_r + S_f - 2 (S_r S_f)^{1/2})$ as a score.
 
     Each side is either `Statistics` or float features `(n, d)`; `space` says where bare features were measured, and
@@ -85,9 +84,9 @@ def nuclear_norm(matrix: Matrix) -> Scalar:
     return torch.sum(torch.linalg.svdvals(matrix))
 
 
-def _statistics(side: Statistics | Tensor, space: Space | None, argument: str) -> Statistics:
-    if isinstance(side, Tensor):
-        side = Statistics.of(side, space or UNNAMED)
+def _statistics(side: Statistics | Rows, space: Space | None, argument: str) -> Statistics:
+    if not isinstance(side, Statistics):
+        side = Statistics.of(feature_rows(side, argument), space or UNNAMED)
     elif space is not None and side.space != space:
         raise ValueError(f"{argument}: the statistics were measured in {side.space}, not in {space}")
     if side.count < 2:
