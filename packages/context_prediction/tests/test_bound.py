@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from context_prediction import Border, Neighbourhood, aggregate, arrivals, bound, ordered_loss, wasserstein
 
-neighbourhoods = st.builds(Neighbourhood, st.integers(1, 2), st.sampled_from(Border))
+neighbourhoods = st.sampled_from([Neighbourhood(s, border) for s in (1, 2, (2,)) for border in Border])
 grids = st.lists(st.integers(5, 7), min_size=1, max_size=2)
 
 

@@ -23,6 +23,7 @@ from .neighbourhood import Border as Border
 from .neighbourhood import Neighbourhood as Neighbourhood
 from .neighbourhood import NeighbourPositions as NeighbourPositions
 from .neighbourhood import Neighbours as Neighbours
+from .neighbourhood import gather as gather
 from .transport import linear_assignment as linear_assignment
 from .transport import wasserstein as wasserstein
 from .transport import wasserstein_rms as wasserstein_rms
