@@ -93,6 +93,13 @@ def alone(session: nox.Session, package: str) -> None:
 
 
 @nox.session
+def parity(session: nox.Session) -> None:
+    """Compare scores with those of other libraries and of recorded official code, on the same arrays."""
+    install(session, "-e", PACKAGES["evaluation"], *group("parity"))
+    session.run("pytest", "-m", "parity", PACKAGES["evaluation"], *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure speed against peers, side by side: ratios, never verdicts; `-- NAME` runs one."""
     install_everything(session, *group("benchmarks"))

@@ -30,7 +30,8 @@ def ssim(real: RealImages, fake: FakeImages) -> PerImage:
     The mean over channels and places of
     $\frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}$
     with moments under an 11 x 11 Gaussian window of deviation 1.5, $c_1 = (0.01 \cdot 255)^2$ and
-    $c_2 = (0.03 \cdot 255)^2$, at every place where the window lies within the image. The result is `(b,)` float64.
+    $c_2 = (0.03 \cdot 255)^2$, at every place where the window lies within the image: some libraries count a mirrored
+    border too. The result is `(b,)` float64.
     `mean_score(ssim(real, fake), "SSIM", n_real=len(real))` makes a score of it.
 
     Raises ValueError when shapes differ or a side is shorter than 11 pixels.
