@@ -24,10 +24,14 @@ from .neighbourhood import Neighbourhood as Neighbourhood
 from .neighbourhood import NeighbourPositions as NeighbourPositions
 from .neighbourhood import Neighbours as Neighbours
 from .neighbourhood import gather as gather
+from .tokens import as_grid as as_grid
+from .tokens import as_tokens as as_tokens
 from .transport import linear_assignment as linear_assignment
 from .transport import wasserstein as wasserstein
 from .transport import wasserstein_rms as wasserstein_rms
 from .weight import Constant as Constant
 from .weight import Linear as Linear
 from .weight import Signal as Signal
+from .weight import TotalLoss as TotalLoss
 from .weight import Weight as Weight
+from .weight import total_loss as total_loss

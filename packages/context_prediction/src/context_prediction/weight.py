@@ -1,12 +1,14 @@
-r"""Weights $\lambda_t$ of the context loss over time. Any callable from times `(b,)` to weights `(b,)` is one."""
+r"""Weights $\lambda_t$ of the context loss over time, and the total loss; any callable from times to weights is one."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from ._types import Levels, PerExample, Times
+from ._types import Levels, PerExample, Scalar, Times
 
 
 class Weight(Protocol):
@@ -62,7 +64,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Linear:
-    r"""$\lambda_t = \lambda (1 - t / T)$: falls from the clean end to nothing at the last step.
+    r"""$\lambda_t = \lambda (1 - t / T)$ for t in 0 .. T: falls from the clean end to nothing at the last step.
 
     Source: ConPreDiff time weight
     """
@@ -77,6 +79,48 @@ class Linear:
 
     def __call__(self, t: Times) -> PerExample:
         return self.value * (1 - t.float() / self.T)
+
+
+@dataclass(frozen=True)
+class TotalLoss:
+    """The loss of each example; and for a log, detached, the means of `loss`, `loss/base` and `loss/context`.
+
+    The last is not weighted: it says how well the context is predicted, whatever the weight.
+    """
+
+    loss: PerExample
+    terms: Mapping[str, Scalar]
+
+
+def total_loss(
+    base: PerExample | Scalar, context: PerExample, weights: PerExample, *, check_finite: bool = True
+) -> TotalLoss:
+    r"""Add the weighted context loss to that of the denoiser: $\mathcal L + \lambda_t \mathcal L_{\mathrm{context}}$.
+
+    `base (b,)`, or its mean over the batch; `context (b,)` is `ContextLoss.loss`, `weights (b,)` a weight's values at
+    the times of the batch. A weight of shape `(b, 1)`, which would mix the examples, is refused.
+
+    Raises:
+        ValueError: other shapes; weights that are negative or not finite (left unchecked with `check_finite=False`,
+            which saves a GPU the wait for their values).
+
+    Source: ConPreDiff discrete objective, continuous objective
+    """
+    if context.ndim != 1 or weights.shape != context.shape or base.shape not in (context.shape, ()):
+        raise ValueError(
+            f"base {tuple(base.shape)}, context {tuple(context.shape)} and weights {tuple(weights.shape)} must be one"
+            " number per example, (b,); average each loss over the axes of an example, and give the weight times (b,)"
+        )
+    if check_finite:
+        refused = weights[~(weights.isfinite() & (weights >= 0))]
+        if len(refused):
+            raise ValueError(
+                f"weights {tuple(weights.shape)} holds {float(refused[0])}: a weight is finite and not negative; look"
+                " at its formula, and whether the times are in its range"
+            )
+    loss = base + weights * context
+    parts: dict[str, Tensor] = {"loss": loss, "loss/base": base, "loss/context": context}
+    return TotalLoss(loss, {name: part.detach().mean() for name, part in parts.items()})
 
 
 def _require_weight(value: float) -> None:
