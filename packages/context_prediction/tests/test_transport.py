@@ -1,13 +1,25 @@
 import json
+import sys
+import warnings
 from itertools import permutations
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from context_prediction import linear_assignment, wasserstein, wasserstein_rms
+from context_prediction import linear_assignment, transport_plan, wasserstein, wasserstein_rms
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the sources of some releases of POT hold invalid escapes
+    try:
+        import ot
+    except ImportError:
+        ot = None
+
+needs_pot = pytest.mark.skipif(ot is None, reason="POT is not installed")
 
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**31)
@@ -170,3 +182,100 @@ def test_root_mean_square_form_by_hand():
     """
     a, b = torch.tensor([[[0.0, 0.0], [10.0, 0.0]]]), torch.tensor([[[14.0, 0.0], [3.0, 0.0]]])
     torch.testing.assert_close(wasserstein_rms(a, b), torch.tensor([3.5 / 2**0.5]))
+
+
+@needs_pot
+@pytest.mark.parametrize(("q", "r"), [(3, 3), (2, 5), (7, 4)])
+def test_unequal_masses_cost_what_scipy_finds(q, r, generator):
+    """SciPy solves the same linear programme.
+
+    Checks: ConPreDiff empirical Wasserstein distance
+    """
+    a, b = torch.randn(4, q, 3, generator=generator).double(), torch.randn(4, r, 3, generator=generator).double()
+    masses = torch.rand(4, q, generator=generator).double() + 0.1, torch.rand(4, r, generator=generator).double() + 0.1
+    lengths = wasserstein_rms(a, b, a_mass=masses[0], b_mass=masses[1])
+    peer = [
+        scipy.stats.wasserstein_distance_nd(x, y, p, s) / 3**0.5
+        for x, y, p, s in zip(a.numpy(), b.numpy(), *(m.numpy() for m in masses), strict=True)
+    ]
+    torch.testing.assert_close(lengths, torch.tensor(peer, dtype=torch.float64), rtol=1e-6, atol=1e-9)
+
+
+@needs_pot
+@pytest.mark.parametrize(("q", "r"), [(3, 3), (2, 5), (7, 4)])
+def test_unequal_masses_cost_what_pot_finds(q, r, generator):
+    """Checks: ConPreDiff empirical Wasserstein distance"""
+    a, b = torch.randn(4, q, 3, generator=generator).double(), torch.randn(4, r, 3, generator=generator).double()
+    p, s = torch.full((q,), 1 / q, dtype=torch.float64), torch.rand(r, generator=generator).double()
+    squared = (a[:, :, None] - b[:, None]).square().sum(-1)
+    peer = [float(ot.emd2(p.numpy(), (s / s.sum()).numpy(), cost.numpy())) / 3 for cost in squared]
+    peer = torch.tensor(peer, dtype=torch.float64)
+    torch.testing.assert_close(wasserstein(a, b, b_mass=s), peer, rtol=1e-9, atol=1e-12)
+
+
+@needs_pot
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+def test_uniform_masses_are_the_assignment(distance, generator):
+    """A plan between equal sizes is a matching (Birkhoff); only proportions of masses matter."""
+    a, b = torch.randn(2, 6, 5, 3, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(distance(a, b, a_mass=torch.full((5,), 3.0)), distance(a, b))
+
+
+@needs_pot
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+def test_a_mass_counts_as_so_many_points(distance, generator):
+    a, b = torch.randn(2, 6, 4, 3, generator=generator, dtype=torch.float64)
+    repeated = b[:, [0, 0, 0, 2]]
+    mass = torch.tensor([3.0, 0.0, 1.0, 0.0])
+    torch.testing.assert_close(distance(a, b, b_mass=mass), distance(a, repeated))
+
+
+@needs_pot
+@pytest.mark.parametrize("distance", [wasserstein, wasserstein_rms])
+def test_gradients_of_plans(distance, generator):
+    """Against finite differences, and finite where points coincide."""
+    a, b = torch.randn(2, 3, 4, 2, generator=generator, dtype=torch.float64)
+    mass = torch.rand(3, 4, generator=generator) + 0.1
+    a.requires_grad_(), b.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, y: distance(x, y, a_mass=mass), (a, b))
+    same = torch.ones(2, 3, 2, requires_grad=True)
+    distance(same, torch.ones(2, 5, 2)).sum().backward()
+    assert (same.grad == 0).all()
+
+
+@needs_pot
+def test_plans_move_all_masses(generator):
+    cost = torch.rand(2, 3, 4, 6, generator=generator)
+    a_mass, b_mass = torch.rand(3, 4, generator=generator), torch.rand(2, 1, 6, generator=generator)
+    plan = transport_plan(cost, a_mass, b_mass)
+    assert plan.shape == cost.shape and plan.dtype == torch.float32 and (plan >= 0).all()
+    torch.testing.assert_close(plan.sum(-1), (a_mass / a_mass.sum(-1, keepdim=True)).expand(2, 3, 4))
+    torch.testing.assert_close(plan.sum(-2), (b_mass / b_mass.sum(-1, keepdim=True)).expand(2, 3, 6))
+
+
+@needs_pot
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize(
+    ("mass", "message"),
+    [
+        (torch.ones(3), r"b_mass has shape \(3,\): give one mass for each of the 4 vectors"),
+        (torch.zeros(4), "sets without any"),
+        (torch.tensor([1.0, -1.0, 1.0, 1.0]), "negative or not finite"),
+        (torch.tensor([1.0, torch.nan, 1.0, 1.0]), "negative or not finite"),
+    ],
+)
+def test_bad_masses_are_named(mass, message):
+    with pytest.raises(ValueError, match=message):
+        wasserstein(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), b_mass=mass)
+
+
+@needs_pot
+def test_plans_of_costs_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        transport_plan(torch.full((1, 2, 3), torch.nan))
+
+
+def test_unequal_sizes_without_pot_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot.lp", None)
+    with pytest.raises(ImportError, match=r"unequal sizes or masses needs ot; .*context-prediction\[ot\]"):
+        wasserstein(torch.zeros(1, 4, 2), torch.zeros(1, 5, 2))

@@ -1,4 +1,4 @@
-r"""Optimal transport between two sets of vectors of equal size: assignment, and the distances built on it."""
+r"""Exact optimal transport between two sets of vectors: assignment, and the distances built on it."""
 
 from functools import lru_cache
 from itertools import permutations
@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._types import Costs, Distances, LeftSet, Matching, RightSet
+from ._types import Costs, Distances, LeftSet, Matching
+from .distances import EXACT, OtherSet, as_sets
+from .plan import LeftMass, RightMass, transport_plan
 
 LARGEST_ENUMERATED = 5
 CHUNK = 65_536
@@ -39,7 +41,14 @@ def linear_assignment(cost: Costs, *, chunk: int = CHUNK) -> Matching:
     return torch.cat(parts).reshape(cost.shape[:-1])
 
 
-def wasserstein(a: LeftSet, b: RightSet, *, chunk: int = CHUNK) -> Distances:
+def wasserstein(
+    a: LeftSet,
+    b: OtherSet,
+    *,
+    a_mass: LeftMass | None = None,
+    b_mass: RightMass | None = None,
+    chunk: int = CHUNK,
+) -> Distances:
     r"""Squared 2-Wasserstein distance between two empirical measures, per channel.
 
     $W_2^2(a, b) = \min_{\pi \in S_q} \frac{1}{q c} \sum_{j=1}^q \lVert a_j - b_{\pi(j)} \rVert^2$ for sets `(..., q,
@@ -47,36 +56,57 @@ def wasserstein(a: LeftSet, b: RightSet, *, chunk: int = CHUNK) -> Distances:
     the matched pairs alone (the envelope theorem: exact wherever the optimal matching is unique). Computed in at least
     single precision.
 
+    Sets of unequal sizes, `(..., q, c)` and `(..., r, c)`, or with masses, `(..., q)` and `(..., r)`, are transported
+    by a plan: $\min_P \frac{1}{c} \sum_{jk} P_{jk} \lVert a_j - b_k \rVert^2$, see `transport_plan`, which needs the
+    extra `ot`. Masses are divided by their sum, and receive no gradient.
+
+    Raises:
+        ValueError: sets of different width or leading axes, values that are not finite, masses that are none.
+        ImportError: unequal sizes or masses, and POT is not installed.
+
     Source: ConPreDiff empirical Wasserstein distance
     Deviation: divided by channels as well as by q, so that a weight keeps its meaning for any width: 1/(q c), not 1/q.
     """
-    a, b = _at_least_single(a), _at_least_single(b)
-    return (a - _matched(a, b, chunk)).square().mean((-2, -1))
+    a, b = as_sets(a, b)
+    if a.shape == b.shape and a_mass is None and b_mass is None:
+        return (a - _matched(a, b, chunk)).square().mean((-2, -1))
+    lengths = torch.cdist(a, b, compute_mode=EXACT)
+    plan = transport_plan(lengths.detach().square(), a_mass, b_mass)
+    cost: Tensor = (plan * lengths.square()).sum((-2, -1)) / a.shape[-1]
+    return cost
 
 
-def wasserstein_rms(a: LeftSet, b: RightSet, *, chunk: int = CHUNK) -> Distances:
+def wasserstein_rms(
+    a: LeftSet,
+    b: OtherSet,
+    *,
+    a_mass: LeftMass | None = None,
+    b_mass: RightMass | None = None,
+    chunk: int = CHUNK,
+) -> Distances:
     r"""Mean root-mean-square distance of optimally matched pairs: NWR-GAE's released form of the loss.
 
     $\min_{\pi \in S_q} \frac{1}{q} \sum_j \sqrt{\lVert a_j - b_{\pi(j)} \rVert^2 / c}$ for sets `(..., q, c)`; a
-    1-Wasserstein distance. The gradient of a pair at distance zero is zero.
+    1-Wasserstein distance. The gradient of a pair at distance zero is zero. Unequal sizes, masses and errors as in
+    `wasserstein`.
 
     Source: NWR-GAE neighbourhood reconstruction loss
     """
-    a, b = _at_least_single(a), _at_least_single(b)
-    apart = a - _matched(a, b, chunk, power=1)
-    distances: Tensor = torch.linalg.vector_norm(apart, dim=-1).mean(-1) / apart.shape[-1] ** 0.5
-    return distances
+    a, b = as_sets(a, b)
+    if a.shape == b.shape and a_mass is None and b_mass is None:
+        apart = a - _matched(a, b, chunk, power=1)
+        distances: Tensor = torch.linalg.vector_norm(apart, dim=-1).mean(-1) / apart.shape[-1] ** 0.5
+        return distances
+    lengths = torch.cdist(a, b, compute_mode=EXACT)
+    cost: Tensor = (transport_plan(lengths.detach(), a_mass, b_mass) * lengths).sum((-2, -1)) / a.shape[-1] ** 0.5
+    return cost
 
 
 def _matched(a: Tensor, b: Tensor, chunk: int, power: int = 2) -> Tensor:
     """Reorder `b` so that its j-th vector is the partner of `a`'s, at the least sum of distances to the `power`."""
-    if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(
-            f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: give two sets (..., q, c) of equal shape"
-        )
     rows, columns = a.detach().reshape(-1, *a.shape[-2:]), b.detach().reshape(-1, *b.shape[-2:])
     parts = [
-        linear_assignment(torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** power, chunk=chunk)
+        linear_assignment(torch.cdist(x, y, compute_mode=EXACT) ** power, chunk=chunk)
         for x, y in zip(torch.split(rows, chunk), torch.split(columns, chunk), strict=True)
     ]
     matching = torch.cat(parts).reshape(a.shape[:-1])
@@ -104,7 +134,3 @@ def _permutation_table(q: int) -> tuple[np.ndarray, np.ndarray]:
     columns = np.array(list(permutations(range(q))), dtype=np.int64)
     chosen = np.eye(q)[columns].reshape(len(columns), q * q).T.copy()
     return columns, chosen
-
-
-def _at_least_single(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
