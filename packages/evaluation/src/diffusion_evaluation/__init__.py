@@ -24,6 +24,8 @@ from .frechet_infinity import frechet_distance_at_infinity as frechet_distance_a
 from .inception_score import inception_score as inception_score
 from .inception_score import log_probabilities as log_probabilities
 from .inception_score import split_scores as split_scores
+from .inception_space import MissingWeights as MissingWeights
+from .inception_space import inception_space as inception_space
 from .kernel_distance import CUBIC as CUBIC
 from .kernel_distance import Gaussian as Gaussian
 from .kernel_distance import Polynomial as Polynomial
@@ -45,6 +47,7 @@ from .paired import ssim as ssim
 from .precision_recall import PrecisionRecall as PrecisionRecall
 from .precision_recall import precision_recall as precision_recall
 from .precision_recall import realism as realism
+from .ranks import merge_ranks as merge_ranks
 from .score import Score as Score
 from .score import SmallSampleWarning as SmallSampleWarning
 from .score import bootstrap as bootstrap
@@ -58,6 +61,8 @@ from .spatial_frechet import spatial_rows as spatial_rows
 from .statistics import Accumulator as Accumulator
 from .statistics import Statistics as Statistics
 from .statistics import merge as merge
+from .statistics_files import read_npz_statistics as read_npz_statistics
+from .statistics_files import write_npz_statistics as write_npz_statistics
 from .store import FeatureStore as FeatureStore
 
 __version__ = "0.1.0"
