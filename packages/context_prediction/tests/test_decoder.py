@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from context_prediction import DirectDecoder, DistributionDecoder, LogScale
+from context_prediction import DirectDecoder, DistributionDecoder, LogScale, ResidualBlock, TransformerBlock
 
 
 def randomised(module, generator):
@@ -98,9 +98,110 @@ def test_times_change_the_outcome_only_if_asked(features, generator):
         (lambda: DistributionDecoder(4, 2, timed=True)(torch.zeros(1, 4, 3, 3), 2), "t is missing"),
         (lambda: DistributionDecoder(4, 2, kernel_size=2), "kernel_size is 2"),
         (lambda: DistributionDecoder(4, 2, dimensions=4), "dimensions is 4"),
+        (lambda: DistributionDecoder(4, 2, rings=0), "rings is 0"),
+        (lambda: DistributionDecoder(4, 2, kernel_size=3, block=TransformerBlock), "kernel_size is 3, but block"),
+        (lambda: DirectDecoder(4, 2, neighbours=8, kernel_size=3, block=TransformerBlock), "kernel_size is 3, but"),
+        (lambda: TransformerBlock(6, heads=4), "heads is 4, which does not divide the width 6"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_default_blocks_are_residual_ones(generator):
+    """The same parameters by name, and the same numbers, as with the block given."""
+    torch.manual_seed(0)
+    plain = DistributionDecoder(8, 3)
+    torch.manual_seed(0)
+    given = DistributionDecoder(8, 3, block=ResidualBlock)
+    features = torch.randn(1, 8, 4, 4, generator=generator)
+    assert list(plain.state_dict()) == list(given.state_dict())
+    assert torch.equal(*(d(features, 2, generator=torch.Generator().manual_seed(1)) for d in (plain, given)))
+    assert {"trunk.blocks.0.norm.weight", "trunk.blocks.1.contract.map.bias"} <= set(plain.state_dict())
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_is_that_of_torch(heads, dtype, generator):
+    """Against `torch.nn.MultiheadAttention` with the same weights."""
+    block = randomised(TransformerBlock(8, heads=heads), generator).to(dtype)
+    peer = torch.nn.MultiheadAttention(8, heads, batch_first=True, dtype=dtype)
+    peer.load_state_dict(
+        {
+            "in_proj_weight": block.project.weight,
+            "in_proj_bias": block.project.bias,
+            "out_proj.weight": block.merge.weight,
+            "out_proj.bias": block.merge.bias,
+        }
+    )
+    units = torch.randn(2, 12, 8, generator=generator).to(dtype)
+    torch.testing.assert_close(block.attend(units), peer(units, units, units)[0])
+
+
+def test_attention_in_bf16_on_a_cpu_agrees_with_single_precision(generator):
+    block = randomised(TransformerBlock(8, heads=2), generator)
+    rows = torch.randn(2, 3, 4, 8, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = block(rows)
+    torch.testing.assert_close(mixed, block(rows), rtol=5e-2, atol=5e-2)
+
+
+def test_transformer_block_is_the_sum_of_its_parts(generator):
+    """Pre-norm residuals, each by hand."""
+    block = randomised(TransformerBlock(8, heads=2), generator)
+    rows = torch.randn(2, 3, 4, 8, generator=generator)
+    units = rows.reshape(2, 12, 8)
+    units = units + block.attend(block.attention_norm(units))
+    hidden = block.feed_norm(units)
+    hidden = torch.nn.functional.gelu(hidden @ block.feed[0].weight.T + block.feed[0].bias)
+    units = units + hidden @ block.feed[2].weight.T + block.feed[2].bias
+    torch.testing.assert_close(block(rows), units.reshape(2, 3, 4, 8), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(6,), (4, 5), (2, 3, 4)])
+def test_transformer_blocks_see_every_unit(grid, generator):
+    """On grids of any dimension; and permuting the units permutes what they say."""
+    decode = DirectDecoder(8, 3, neighbours=2, block=TransformerBlock, dimensions=len(grid))
+    features = torch.randn(1, 8, *grid, generator=generator, requires_grad=True)
+    predicted = decode(features)
+    predicted.flatten(3)[..., 0].sum().backward()
+    assert (features.grad.abs().sum((0, 1)) > 0).all() and not decode.trunk.pointwise
+    mirrored = decode(features.flip(-1))
+    torch.testing.assert_close(mirrored.flip(-1), predicted)
+
+
+@pytest.mark.parametrize(("kernel_size", "pointwise"), [(1, True), (3, False)])
+def test_a_trunk_knows_whether_it_is_pointwise(kernel_size, pointwise):
+    assert DistributionDecoder(4, 2, kernel_size=kernel_size).trunk.pointwise is pointwise
+    assert DistributionDecoder(4, 2, block=lambda width: torch.nn.Linear(width, width)).trunk.pointwise is False
+
+
+def test_each_ring_has_a_distribution_of_its_own(generator):
+    """Rows of the one network: ring by ring the log-scales, then the means.
+
+    Checks: ConPreDiff distribution decoder
+    """
+    rings, single = DistributionDecoder(6, 4, rings=3), DistributionDecoder(6, 4)
+    features = torch.randn(1, 6, 3, 3, generator=generator)
+    assert rings.generate[-1].out_features == 4
+    for ring in range(3):
+        own = {name: value for name, value in rings.state_dict().items() if not name.startswith("scale_and_mean")}
+        own |= {
+            f"scale_and_mean.{kind}": rings.state_dict()[f"scale_and_mean.{kind}"][12 * ring : 12 * (ring + 1)]
+            for kind in ("weight", "bias")
+        }
+        single.load_state_dict(own)
+        one, other = (torch.Generator().manual_seed(1) for _ in range(2))
+        drawn = rings(features, 5, ring=ring, generator=one)
+        torch.testing.assert_close(drawn, single(features, 5, generator=other))
+
+
+def test_noise_in_parts_is_the_noise_of_the_whole():
+    """Units asked for in multiples of 1,024 draw the same numbers; on a CPU those of one call of `torch.randn`."""
+    decoder, source = DistributionDecoder(4, 2), torch.Generator().manual_seed(1)
+    whole = decoder.noise((50, 50), 3, generator=torch.Generator().manual_seed(1)).flatten(0, 1)
+    parts = torch.cat([decoder.noise((count,), 3, generator=source) for count in (1024, 1024, 452)])
+    assert torch.equal(whole, parts)
+    assert torch.equal(whole, torch.randn(2500, 3, 4, generator=torch.Generator().manual_seed(1)))

@@ -9,7 +9,13 @@ from context_prediction import (
     Constant,
     ContextPrediction,
     DirectContextPrediction,
+    SlicedWasserstein,
+    TransformerBlock,
+    chamfer,
+    energy_distance,
+    gaussian_wasserstein,
     linear_assignment,
+    wasserstein,
     wasserstein_rms,
 )
 
@@ -155,6 +161,38 @@ def test_the_backbone_does_not_know_of_the_head():
     assert torch.equal(alone(noisy)[0], together(noisy)[0])
 
 
+def test_samples_do_not_know_of_the_head():
+    """DDIM over a backbone trained with the head, and over one made anew of its `state_dict`: the same images, in bits.
+
+    Checks: ConPreDiff removal at inference
+    """
+    torch.manual_seed(0)
+    backbone, context = Toy(), ContextPrediction(features=16, target=3, stride=1)
+    optimiser = torch.optim.Adam([*backbone.parameters(), *context.parameters()], 1e-2)
+    for _ in range(3):
+        clean = torch.randn(2, 3, 6, 6)
+        estimate, features = backbone(clean + torch.randn_like(clean))
+        loss = (estimate - clean).square().mean() + context(features, clean).loss.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    alone = Toy()
+    alone.load_state_dict(backbone.state_dict())
+    del context
+
+    def ddim(model):
+        signal = torch.linspace(0.05, 1, 6)
+        x = torch.randn(2, 3, 6, 6, generator=seeded(5))
+        for now, later in zip(signal[:-1], signal[1:], strict=True):
+            estimate, _ = model(x)
+            noise = (x - now.sqrt() * estimate) / (1 - now).sqrt()
+            x = later.sqrt() * estimate + (1 - later).sqrt() * noise
+        return x
+
+    with torch.no_grad():
+        assert torch.equal(ddim(backbone), ddim(alone))
+
+
 def test_a_weight_of_zero_trains_the_same_backbone():
     """With weight 0 every step equals, to the bit, that of the loop without the head."""
     torch.manual_seed(0)
@@ -221,3 +259,138 @@ def test_integer_targets_are_refused():
 def test_constructor_arguments_are_checked():
     with pytest.raises(ValueError, match="samples is 0"):
         ContextPrediction(features=4, target=2, samples=0)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        ContextPrediction(features=4, target=2, chunk=0)
+
+
+def test_all_neighbours_against_as_many_generated(generator):
+    """Without draws: at a valid border each unit's own number, matched one to one; redone unit by unit.
+
+    Checks: ConPreDiff neighbourhood distribution loss, neighbourhood definition
+    """
+    context = ContextPrediction(features=8, target=3, stride=2, samples=None)
+    features, target = torch.randn(2, 8, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
+    result = context(features, target, generator=seeded(1))
+    latent = context.decoder.distribution(features)
+    z = torch.randn(2, 4, 5, 24, 8, generator=seeded(1))
+    for b, y, x in [(0, 0, 0), (0, 2, 2), (1, 3, 1)]:
+        near = [(v, w) for v in range(4) for w in range(5) if max(abs(v - y), abs(w - x)) <= 2 and (v, w) != (y, x)]
+        real = torch.stack([target[b, :, v, w] for v, w in near])
+        generated = context.decoder.generate(latent.mean[b, y, x] + latent.std[b, y, x] * z[b, y, x, : len(near)])
+        torch.testing.assert_close(result.units[b, y, x], wasserstein(generated, real))
+
+
+def test_rings_apart_are_a_term_each(generator):
+    """Draws, both of the decoder's distributions and the matching redone ring by ring from the same numbers.
+
+    Checks: ConPreDiff neighbourhood distribution loss
+    """
+    context = ContextPrediction(features=8, target=3, stride=(1, 3), apart=True, samples=4)
+    features, target = torch.randn(2, 8, 7, 7, generator=generator), torch.randn(2, 3, 7, 7, generator=generator)
+    result = context(features, target, generator=seeded(1))
+    same = seeded(1)
+    real = [hood.draw(target, 4, generator=same).movedim((1, 2), (-2, -1)) for hood in context.neighbourhood.apart()]
+    z = torch.randn(2, 7, 7, 8, 8, generator=same)
+    terms = []
+    for ring, noise in enumerate((z[..., :4, :], z[..., 4:, :])):
+        latent = context.decoder.distribution(features, ring=ring)
+        drawn = latent.mean[..., None, :] + latent.std[..., None, :] * noise
+        terms.append(wasserstein(context.decoder.generate(drawn), real[ring]))
+    torch.testing.assert_close(result.units, (terms[0] + terms[1]) / 2)
+    assert context.decoder.generate[-1].out_features == 3
+
+
+def test_rings_together_are_one_neighbourhood():
+    one, rings = (ContextPrediction(features=8, target=3, stride=s) for s in (3, (1, 2, 3)))
+    rings.load_state_dict(one.state_dict())
+    features, target = torch.randn(2, 8, 8, 8), torch.randn(2, 3, 8, 8)
+    assert torch.equal(*(c(features, target, generator=seeded(1)).loss for c in (one, rings)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"timed": True, "samples": 9},
+        {"samples": None, "stride": 1},
+        {"stride": (1, 2), "apart": True},
+        {"distance": SlicedWasserstein(8)},
+        {"replacement": False, "distance": chamfer},
+        {"kernel_size": 3, "width": 8},
+    ],
+)
+@pytest.mark.parametrize("own_generator", [True, False])
+def test_the_size_of_chunks_does_not_change_the_result(options, own_generator):
+    """Nor the gradients, nor the numbers drawn afterwards; to rounding in single precision."""
+    whole = ContextPrediction(features=8, target=3, **options)
+    parts = ContextPrediction(features=8, target=3, chunk=1, **options)
+    parts.load_state_dict(whole.state_dict())
+    assert parts.chunk == 1024
+    features, target, t = torch.randn(2, 8, 30, 40), torch.randn(2, 3, 30, 40), torch.tensor([3, 500])
+    outcomes = []
+    for context in (whole, parts):
+        torch.manual_seed(1)
+        source, given = (seeded(1) if own_generator else None), features.clone().requires_grad_()
+        result = context(given, target, t=t, generator=source)
+        (result.loss * torch.tensor([1.0, 2.0])).sum().backward()
+        gradients = [given.grad, *(parameter.grad for parameter in context.parameters())]
+        drawn_next = torch.rand(3, generator=source)
+        outcomes.append([result.units.detach(), result.loss.detach(), *gradients, drawn_next])
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_no_more_than_a_chunk_is_held(monkeypatch):
+    """Of a large grid, no tensor of the head is as long as the grid."""
+    context, held = ContextPrediction(features=8, target=3, chunk=1024), []
+    draw = context.decoder.draw
+    monkeypatch.setattr(context.decoder, "draw", lambda latent, noise: held.append(len(noise)) or draw(latent, noise))
+    context(torch.randn(1, 8, 50, 50), torch.randn(1, 3, 50, 50)).loss.sum().backward()
+    assert max(held) == 1024 and sum(held) == 2 * 2500
+
+
+@pytest.mark.parametrize(
+    "distance", [wasserstein_rms, chamfer, energy_distance, gaussian_wasserstein, SlicedWasserstein(8)]
+)
+def test_every_distance_trains_the_head(distance):
+    torch.manual_seed(0)
+    context = ContextPrediction(features=4, target=2, width=16, distance=distance)
+    features = torch.randn(4, 4, 1, 1).expand(4, 4, 4, 4)
+    optimiser = torch.optim.Adam(context.parameters(), 2e-2)
+    losses = []
+    for _ in range(40):
+        losses.append(context(features, features[:, :2], generator=seeded(0)).loss.mean())
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_random_distance_draws_from_the_generator():
+    context = ContextPrediction(features=8, target=3, distance=SlicedWasserstein(2))
+    features, target = torch.randn(2, 8, 5, 5), torch.randn(2, 3, 5, 5)
+    one, same, other = (context(features, target, generator=seeded(s)).loss for s in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_the_estimate_can_feed_the_head(generator):
+    """Any grid of vectors is good: here the denoised image, through which the gradient reaches the last layer."""
+    backbone, context = Toy(), ContextPrediction(features=3, target=3)
+    estimate, _ = backbone(torch.randn(2, 3, 8, 8))
+    context(estimate, torch.randn(2, 3, 8, 8), generator=generator).loss.mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("make", [ContextPrediction, DirectContextPrediction])
+def test_a_trunk_of_transformer_blocks(make, generator):
+    context = make(features=8, target=3, stride=1, block=TransformerBlock)
+    features = torch.randn(2, 8, 5, 5, requires_grad=True)
+    context(features, torch.randn(2, 3, 5, 5), generator=generator).loss.mean().backward()
+    assert features.grad.abs().sum() > 0 and all(p.grad is not None for p in context.parameters())
+
+
+def test_direct_prediction_of_rings(generator):
+    """One output for each unit of the rings."""
+    context = DirectContextPrediction(features=4, target=2, stride=(1, 3))
+    assert context.decoder.read.out_features == (8 + 24) * 2
+    assert context(torch.randn(1, 4, 7, 7), torch.randn(1, 2, 7, 7)).loss.isfinite().all()
