@@ -10,7 +10,7 @@ from torch import Tensor
 from ._types import FakeRows, RealRows
 from .arrays import feature_rows
 from .features import UNNAMED, Space
-from .neighbours import Manifold, as_manifold, distance_blocks
+from .neighbours import Manifold, as_manifold, distance_blocks, some_in
 from .precision_recall import neighbourhood_name
 from .score import Score, mean_score, proportion
 
@@ -50,7 +50,7 @@ def density_coverage(
     holds, balls = torch.zeros_like(radii, dtype=torch.bool), radii.new_zeros(len(others))
     for rows, columns, squared in distance_blocks(manifold.features, others, manifold.arithmetic):
         inside = squared <= radii[rows, None]
-        holds[rows] |= inside.any(dim=1)
+        holds[rows] |= some_in(inside, 1)
         balls[columns] += inside.sum(dim=0)
     where = neighbourhood_name(manifold, space)
     density = mean_score(balls / manifold.neighbours, f"density[{where}]", n_real=len(radii), level=level)

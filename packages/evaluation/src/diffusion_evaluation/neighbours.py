@@ -40,9 +40,9 @@ def exact_squared_distances(x: RealFeatures, y: FakeFeatures) -> Tensor:
     origin = y.mean(dim=0)
     x, y = x - origin, y - origin
     squared, largest = _gram_distances(x, y)
-    if squared.amin() < _NEAR * largest:
-        norms = x.square().sum(1, keepdim=True) + y.square().sum(1)
-        for pairs in torch.split(torch.nonzero(squared < norms.mul_(_NEAR)), _PAIRS_AT_ONCE):
+    limit = _NEAR * largest
+    if squared.amin() < limit:
+        for pairs in torch.split(torch.nonzero(squared < limit), _PAIRS_AT_ONCE):
             rows, columns = pairs.unbind(1)
             squared[rows, columns] = (x[rows] - y[columns]).square().sum(1)
     return squared
@@ -123,7 +123,7 @@ def smallest(values: Tensor, count: int) -> Tensor:
     groups = values.shape[1] // _GROUP
     if groups > 2 * count:
         grouped = values[:, : groups * _GROUP].reshape(-1, groups, _GROUP)
-        chosen = grouped.amin(dim=2).topk(count, largest=False).indices
+        chosen = grouped.transpose(0, 1).amin(dim=2).T.topk(count, largest=False).indices
         found = grouped.gather(1, chosen[:, :, None].expand(-1, -1, _GROUP)).flatten(1)
         values = torch.cat([found, values[:, groups * _GROUP :]], dim=1)
     return values.topk(min(count, values.shape[1]), largest=False).values
@@ -137,6 +137,11 @@ def distance_blocks(real: Tensor, fake: Tensor, arithmetic: Arithmetic) -> Itera
         for left in range(0, len(fake), arithmetic.columns_at_once):
             columns = slice(left, left + arithmetic.columns_at_once)
             yield rows, columns, arithmetic.squared_distances(real[rows], fake[columns].to(real.device))
+
+
+def some_in(mask: Tensor, dim: int) -> Tensor:
+    """Whether anything along `dim` is true, as `mask.any(dim)` says, and sooner."""
+    return mask.view(torch.uint8).amax(dim).bool()
 
 
 def as_manifold(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ._types import FakeRows, PerRow, RealRows
 from .arrays import feature_rows
 from .features import UNNAMED, Space
-from .neighbours import Arithmetic, Manifold, as_manifold, distance_blocks
+from .neighbours import Arithmetic, Manifold, as_manifold, distance_blocks, some_in
 from .score import Score, proportion
 
 
@@ -48,8 +48,8 @@ def precision_recall(
     covered, hit = torch.zeros(len(ours), dtype=torch.bool), torch.zeros(len(theirs), dtype=torch.bool)
     covered, hit = covered.to(ours.squared_radii.device), hit.to(ours.squared_radii.device)
     for rows, columns, squared in distance_blocks(ours.features, theirs.features, ours.arithmetic):
-        hit[columns] |= (squared <= ours.squared_radii[rows, None]).any(dim=0)
-        covered[rows] |= (squared <= theirs.squared_radii[columns].to(squared.device)).any(dim=1)
+        hit[columns] |= some_in(squared <= ours.squared_radii[rows, None], 0)
+        covered[rows] |= some_in(squared <= theirs.squared_radii[columns].to(squared.device), 1)
     where = neighbourhood_name(ours, space)
 
     def share(successes: Tensor, what: str) -> Score:
