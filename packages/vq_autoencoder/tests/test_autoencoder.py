@@ -1,7 +1,47 @@
 import pytest
 import torch
 
-from vq_autoencoder import KLAutoencoder, VQAutoencoder
+from vq_autoencoder import (
+    FSQAutoencoder,
+    GumbelAutoencoder,
+    KLAutoencoder,
+    LFQAutoencoder,
+    TokenAutoencoder,
+    VQAutoencoder,
+)
+
+SMALL = {"channels": 8, "multipliers": (1, 2), "residual_blocks": 1, "resolution": 16, "groups": 4}
+TOKENS = {
+    "vq": lambda: VQAutoencoder(codes=16, code_width=4, **SMALL),
+    "cosine": lambda: VQAutoencoder(codes=16, code_width=4, cosine=True, **SMALL),
+    "gumbel": lambda: GumbelAutoencoder(codes=16, code_width=4, **SMALL),
+    "fsq": lambda: FSQAutoencoder(levels=(4, 3, 3), **SMALL),
+    "lfq": lambda: LFQAutoencoder(bits=5, bottleneck_channels=8, **SMALL),
+}
+
+
+@pytest.fixture(params=TOKENS)
+def any_tokens(request) -> TokenAutoencoder:
+    torch.manual_seed(0)
+    return TOKENS[request.param]()
+
+
+def test_all_bottlenecks_have_the_same_manners(any_tokens, images, tmp_path):
+    """Encode, decode and the training pass agree; every parameter is reached; saved and read, it is the same."""
+    reconstruction = any_tokens(images, generator=torch.Generator().manual_seed(0))
+    (reconstruction.images.square().mean() + sum(term.sum() for term in reconstruction.terms.values())).backward()
+    assert [name for name, parameter in any_tokens.named_parameters() if parameter.grad is None] == []
+    any_tokens.save_pretrained(tmp_path)
+    again = type(any_tokens).from_pretrained(tmp_path)
+    with torch.no_grad():
+        tokens, reconstruction = any_tokens.eval().encode(images), any_tokens(images)
+        assert tokens.indices.max() < len(any_tokens.codebook) == any_tokens.quantizer.size
+        assert torch.equal(tokens.vectors, any_tokens.codebook[tokens.indices].permute(0, 3, 1, 2))
+        assert torch.equal(reconstruction.indices, tokens.indices)
+        decoded = any_tokens.decode(tokens.indices)
+        torch.testing.assert_close(reconstruction.images, decoded, atol=1e-5, rtol=0)
+        assert torch.equal(any_tokens.decode_latents(tokens.latents), decoded)
+        assert torch.equal(again.eval().decode(again.encode(images).indices), decoded)
 
 
 def test_tokens_decode_to_the_image_of_their_vectors(small_vq, images):

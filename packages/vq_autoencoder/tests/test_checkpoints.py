@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from vq_autoencoder import KLAutoencoder, PatchGAN, VQAutoencoder, discriminator_from_taming, from_compvis, from_taming
+from vq_autoencoder import (
+    KLAutoencoder,
+    PatchGAN,
+    Remapping,
+    VQAutoencoder,
+    discriminator_from_taming,
+    from_compvis,
+    from_taming,
+    remapping_from_taming,
+)
 
 DDCONFIG = {
     "double_z": False,
@@ -65,10 +74,27 @@ def test_names_every_key_that_does_not_fit():
         assert problem in str(error.value)
 
 
-def test_a_gumbel_quantiser_is_named():
+def test_half_a_gumbel_quantiser_is_named():
     state = official_vq() | {"quantize.proj.weight": torch.zeros(10, 3, 1, 1)}
-    with pytest.raises(ValueError, match="unknown quantize.proj.weight"):
+    with pytest.raises(ValueError, match="does not hold a GumbelAutoencoder.*missing quantizer.proj.bias"):
         from_taming(state, VQ)
+
+
+def test_long_lists_of_keys_are_cut():
+    with pytest.raises(ValueError, match=r"missing decoder.conv_in.bias .*; and \d+ more$"):
+        from_taming({}, VQ)
+
+
+def test_codes_of_a_remapped_file_are_kept_and_their_tokens_known():
+    state = official_vq() | {"quantize.used": torch.tensor([7, 2, 5])}
+    config = VQ | {"remap": "used.npy", "unknown_index": "extra"}
+    assert from_taming(state, config).codebook.shape == (10, 3)
+    remapping = remapping_from_taming(state, config)
+    assert remapping.narrow(torch.tensor([2, 7, 5, 0])).tolist() == [1, 0, 2, 3]
+    assert remapping.widen(torch.tensor([0, 1, 2, 3])).tolist() == [7, 2, 5, 7]
+    assert remapping_from_taming(state, config | {"unknown_index": 1}).narrow(torch.tensor([0, 5])).tolist() == [1, 2]
+    with pytest.raises(ValueError, match="it has no quantize.used"):
+        remapping_from_taming(official_vq(), config)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +112,7 @@ def test_refuses_networks_that_it_does_not_have(change, message):
         from_taming(official_vq(), VQ | {"ddconfig": DDCONFIG | change})
 
 
-def test_refuses_remapped_codes_and_scaled_vq_latents():
-    with pytest.raises(ValueError, match="remap='used.npy'"):
-        from_taming(official_vq(), VQ | {"remap": "used.npy"})
+def test_refuses_scaled_vq_latents():
     with pytest.raises(ValueError, match="scale_factor must be 1 for VQ"):
         from_compvis(official_vq() | {"scale_factor": torch.tensor(0.5)}, VQ)
     with pytest.raises(ValueError, match="double_z must be True"):
@@ -146,6 +170,50 @@ def test_vqgan_equals_that_of_taming(golden):
         assert torch.equal(tokens.indices, io["indices"])
         torch.testing.assert_close(tokens.vectors, io["codebook_entry"], atol=0, rtol=0)
         torch.testing.assert_close(autoencoder.decode(tokens.indices), io["decode"], atol=3e-5, rtol=0)
+
+
+@pytest.mark.parity
+def test_gumbel_vqgan_equals_that_of_taming(golden):
+    """With the recorded Gumbel noise, and without any.
+
+    Checks: Gumbel-softmax straight-through estimator
+    """
+    case = golden("taming_vqgan")
+    io, config = case.io, case.constructor["gumbelvq"]
+    autoencoder = from_taming(case.weights("weights_gumbel"), config).eval()
+    with torch.no_grad():
+        tokens = autoencoder.encode(io["gumbel_x"])
+        torch.testing.assert_close(tokens.latents, io["gumbel_h"], atol=3e-5, rtol=0)
+        assert torch.equal(tokens.indices, io["gumbel_argmax_indices"])
+        assert torch.equal(tokens.vectors, io["gumbel_argmax_codebook_entry"])
+        decoded = autoencoder.decode(tokens.indices)
+        torch.testing.assert_close(decoded, io["gumbel_argmax_decode"], atol=5e-5, rtol=0)
+        logits = autoencoder.quantizer.proj(tokens.latents)
+        torch.testing.assert_close(logits, io["gumbel_logits"], atol=5e-5, rtol=0)
+        chosen = autoencoder.quantizer.choose(io["gumbel_logits"], io["gumbel_noise"])
+        assert torch.equal(chosen.indices, io["gumbel_indices"])
+        torch.testing.assert_close(chosen.vectors, io["gumbel_zq"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(chosen.terms["prior"].mean(), io["gumbel_kl_diff"], rtol=2e-5, atol=1e-13)
+        decoded = autoencoder.decode_vectors(chosen.vectors)
+        torch.testing.assert_close(decoded, io["gumbel_decode"], atol=5e-5, rtol=0)
+
+
+@pytest.mark.parity
+def test_remapped_codes_equal_those_of_taming(golden):
+    case = golden("taming_vqgan")
+    io, k = case.io, case.constructor["vqmodel"]["n_embed"]
+    codebook = case.weights()["quantize.embedding.weight"]
+    remapping = Remapping.from_used(io["remap_used"], k)
+    assert torch.equal(remapping.narrow(io["indices"]), io["remap_indices"])
+    assert torch.equal(remapping.widen(io["remap_indices"]), io["indices"])
+    entries = codebook[remapping.widen(io["remap_indices"])].permute(0, 3, 1, 2)
+    assert torch.equal(entries, io["remap_codebook_entry"])
+    extra = Remapping.from_used(io["remap_used_missing_one"], k, extra=True)
+    assert torch.equal(extra.narrow(io["indices"]), io["remap_extra_indices"])
+    entries = codebook[extra.widen(io["remap_extra_indices"])].permute(0, 3, 1, 2)
+    assert torch.equal(entries, io["remap_extra_codebook_entry"])
+    to_zero = Remapping.from_used(io["remap_used_missing_one"], k, unknown=0)
+    assert torch.equal(to_zero.narrow(io["indices"]), io["remap_unknown0_indices"])
 
 
 @pytest.mark.parity

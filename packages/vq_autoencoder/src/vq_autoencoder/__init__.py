@@ -1,17 +1,30 @@
 """Images to tokens or latents and back, in three nouns.
 
-* an autoencoder (`VQAutoencoder`, `KLAutoencoder`): `encode(images) -> Tokens | Latents`, `decode(...) -> images`
-* a bottleneck (`VectorQuantizer`, `DiagonalGaussian`): what stands between the two networks, and what it costs
+* an autoencoder (`VQAutoencoder`, `KLAutoencoder`, ...): `encode(images) -> Tokens | Latents`, `decode(...) -> images`
+* a bottleneck (`VectorQuantizer`, `DiagonalGaussian`, ...): what stands between the two networks, and what it costs
 * an objective (`FirstStageObjective`): distance, bottleneck and adversary (`PatchGAN`), one loss per example
 """
 
-from .autoencoder import KLAutoencoder as KLAutoencoder
+from .autoencoder import FSQAutoencoder as FSQAutoencoder
+from .autoencoder import GumbelAutoencoder as GumbelAutoencoder
+from .autoencoder import LFQAutoencoder as LFQAutoencoder
+from .autoencoder import TokenAutoencoder as TokenAutoencoder
 from .autoencoder import VQAutoencoder as VQAutoencoder
 from .checkpoints import discriminator_from_taming as discriminator_from_taming
 from .checkpoints import from_compvis as from_compvis
 from .checkpoints import from_taming as from_taming
+from .checkpoints import remapping_from_taming as remapping_from_taming
+from .codes import Quantised as Quantised
+from .codes import Quantizer as Quantizer
+from .codes import perplexity as perplexity
+from .codes import usage as usage
 from .discriminator import PatchGAN as PatchGAN
+from .gumbel import GumbelQuantizer as GumbelQuantizer
+from .kl_autoencoder import KLAutoencoder as KLAutoencoder
+from .lattice import FiniteScalarQuantizer as FiniteScalarQuantizer
+from .lattice import LookupFreeQuantizer as LookupFreeQuantizer
 from .layout import Layout as Layout
+from .nearest import nearest_code as nearest_code
 from .networks import Decoder as Decoder
 from .networks import Encoder as Encoder
 from .objective import Autoencoding as Autoencoding
@@ -23,11 +36,10 @@ from .objective import hinge_loss as hinge_loss
 from .objective import mean_over_elements as mean_over_elements
 from .objective import sum_over_elements as sum_over_elements
 from .posterior import DiagonalGaussian as DiagonalGaussian
-from .quantizer import Quantised as Quantised
+from .pretrained import check_sha256 as check_sha256
+from .pretrained import read_weights as read_weights
 from .quantizer import VectorQuantizer as VectorQuantizer
-from .quantizer import nearest_code as nearest_code
-from .quantizer import perplexity as perplexity
-from .quantizer import usage as usage
+from .remapping import Remapping as Remapping
 from .results import Latents as Latents
 from .results import Reconstruction as Reconstruction
 from .results import Tokens as Tokens

@@ -1,95 +1,73 @@
-"""The two autoencoders: images to tokens and back, images to latents and back."""
+"""The autoencoders with tokens: images to codes and back, one class for each bottleneck."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
 import torch
-import torch.distributed as dist
-from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ._types import Codebook, Grid, Images, TokenGrid
+from .codes import Quantizer
+from .gumbel import GumbelQuantizer
+from .lattice import FiniteScalarQuantizer, LookupFreeQuantizer
 from .layout import Layout
 from .networks import Decoder, Encoder
-from .posterior import DiagonalGaussian
+from .pretrained import Pretrained
 from .quantizer import VectorQuantizer
-from .results import Latents, Reconstruction, Tokens
+from .results import Reconstruction, Tokens
 
 
-class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
-    """Autoencoder with a codebook: VQGAN, and the VQ-regularised first stage of LDM.
+class LayoutOptions(TypedDict, total=False):
+    """The fields of `Layout`, as keyword arguments of an autoencoder."""
+
+    image_channels: int
+    channels: int
+    multipliers: Sequence[int]
+    residual_blocks: int
+    decoder_blocks: int | None
+    attention_resolutions: Sequence[int]
+    resolution: int
+    mid_blocks: int
+    mid_attention: bool
+    patch: int
+    subpixel: bool
+    groups: int
+
+
+class TokenAutoencoder(nn.Module):
+    """Encoder, bottleneck with codes, decoder: what all autoencoders with tokens share.
 
     Args:
-        codes: entries of the codebook, k.
-        code_width: entries of a code, d.
-        bottleneck_channels: channels between the networks and the 1x1 convolutions (`z_channels`); `code_width` when
-            None.
-        codebook_weight, commitment_weight, ema_decay, revival_threshold: see `VectorQuantizer`.
-        others: see `Layout`.
+        options: layout of the two networks.
+        quantizer: makes the bottleneck.
+        width: of its codes.
+        bottleneck_channels: channels between the networks and the 1x1 convolutions (`z_channels`); `width` when None.
 
     Source: VQGAN quantisation
-    Source: LDM VQ regularisation
     """
+
+    quantizer: Quantizer
 
     def __init__(
         self,
+        options: LayoutOptions,
+        quantizer: Callable[[], Quantizer],
         *,
-        codes: int,
-        code_width: int,
+        width: int,
         bottleneck_channels: int | None = None,
-        codebook_weight: float = 1.0,
-        commitment_weight: float = 0.25,
-        ema_decay: float | None = None,
-        revival_threshold: float = 0.0,
-        image_channels: int = 3,
-        channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 4),
-        residual_blocks: int = 2,
-        decoder_blocks: int | None = None,
-        attention_resolutions: Sequence[int] = (),
-        resolution: int = 256,
-        mid_blocks: int = 2,
-        mid_attention: bool = True,
-        patch: int = 1,
-        subpixel: bool = False,
-        groups: int = 32,
     ) -> None:
         super().__init__()
-        self.layout = Layout(
-            image_channels=image_channels,
-            channels=channels,
-            multipliers=tuple(multipliers),
-            residual_blocks=residual_blocks,
-            decoder_blocks=decoder_blocks,
-            attention_resolutions=tuple(attention_resolutions),
-            resolution=resolution,
-            mid_blocks=mid_blocks,
-            mid_attention=mid_attention,
-            patch=patch,
-            subpixel=subpixel,
-            groups=groups,
-        )
-        between = code_width if bottleneck_channels is None else bottleneck_channels
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        self.layout = Layout(**fields)
+        between = width if bottleneck_channels is None else bottleneck_channels
         self.encoder = Encoder(self.layout, between)
         self.decoder = Decoder(self.layout, between)
-        self.quantizer = VectorQuantizer(
-            codes=codes,
-            width=code_width,
-            codebook_weight=codebook_weight,
-            commitment_weight=commitment_weight,
-            ema_decay=ema_decay,
-            revival_threshold=revival_threshold,
-        )
-        self.quant_conv = nn.Conv2d(between, code_width, 1)
-        self.post_quant_conv = nn.Conv2d(code_width, between, 1)
-
-    @classmethod
-    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> VQAutoencoder:  # noqa: ANN401
-        """An autoencoder with the released code's weights: `beta` on the codebook term and 1 on the commitment term."""
-        return cls(codebook_weight=beta, commitment_weight=1.0, **arguments)
+        self.quantizer = quantizer()
+        self.quant_conv = nn.Conv2d(between, width, 1)
+        self.post_quant_conv = nn.Conv2d(width, between, 1)
 
     @property
     def factor(self) -> int:
@@ -99,7 +77,7 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
     @property
     def codebook(self) -> Codebook:
         """The codes, (k, d)."""
-        return self.quantizer.codebook
+        return self.quantizer.codes
 
     def encode(self, images: Images) -> Tokens:
         """Tokens of images in [-1, 1]; height and width are multiples of `factor`.
@@ -115,8 +93,8 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: the channels are not the width of a code.
         """
-        if latents.shape[1] != self.codebook.shape[1]:
-            raise ValueError(f"latents must have {self.codebook.shape[1]} channels, got shape {tuple(latents.shape)}")
+        if latents.shape[1] != self.quantizer.width:
+            raise ValueError(f"latents must have {self.quantizer.width} channels, got shape {tuple(latents.shape)}")
         indices = self.quantizer.nearest(latents)
         return Tokens(indices, self.quantizer.lookup(indices), latents)
 
@@ -128,19 +106,25 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         """
         return self.decode_vectors(self.quantizer.lookup(indices))
 
+    def decode_latents(self, latents: Grid) -> Images:
+        """Images of latents before quantisation, as a latent diffusion model has them: quantise, then decode.
+
+        Raises:
+            ValueError: the channels are not the width of a code.
+
+        Source: LDM VQ regularisation
+        """
+        return self.decode_vectors(self.quantise(latents).vectors)
+
     def decode_vectors(self, vectors: Grid) -> Images:
         """Images of vectors (b, d, h, w), taken as they are; see `quantise` to move them to codes first."""
         images: Tensor = self.decoder(self.post_quant_conv(vectors))
         return images
 
-    def initialise_codebook(self, latents: Grid, *, generator: torch.Generator | None = None) -> None:
-        """Set the codes to latents (b, d, h, w) drawn at random, as after a start without quantisation."""
-        self.quantizer.initialise(latents, generator=generator)
-
     def forward(
         self, images: Images, *, quantise: bool = True, generator: torch.Generator | None = None
     ) -> Reconstruction:
-        """Encode, quantise with straight-through gradients, decode; the generator draws revived codes.
+        """Encode, quantise with straight-through gradients, decode; the generator draws what the bottleneck draws.
 
         Raises:
             ValueError: wrong channels, or a size that `factor` does not divide.
@@ -156,150 +140,144 @@ class VQAutoencoder(nn.Module, PyTorchModelHubMixin):
         return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
 
-class KLAutoencoder(nn.Module, PyTorchModelHubMixin):
-    """Autoencoder with a Gaussian bottleneck: the KL-regularised first stage of LDM.
-
-    Buffers `latent_shift` and `latent_scale`, per channel, are 0 and 1 until `fit_scale`; `encode` and `decode` alone
-    apply them.
+class VQAutoencoder(TokenAutoencoder, Pretrained):
+    """Autoencoder with a codebook: VQGAN, and the VQ-regularised first stage of LDM.
 
     Args:
-        latent_channels: channels of the latents.
-        bottleneck_channels: channels between the networks and the 1x1 convolutions (`z_channels`); `latent_channels`
-            when None.
-        others: see `Layout`.
+        codes: entries of the codebook, k.
+        code_width: entries of a code, d.
+        bottleneck_channels: channels between the networks and the 1x1 convolutions (`z_channels`); `code_width` when
+            None.
+        codebook_weight, commitment_weight, ema_decay, revival_threshold, cosine: see `VectorQuantizer`.
+        layout: see `Layout`.
 
-    Source: LDM KL regularisation
+    Source: VQGAN quantisation
+    Source: LDM VQ regularisation
     """
 
-    latent_shift: Tensor
-    latent_scale: Tensor
+    quantizer: VectorQuantizer
 
     def __init__(
         self,
         *,
-        latent_channels: int = 4,
+        codes: int,
+        code_width: int,
         bottleneck_channels: int | None = None,
-        image_channels: int = 3,
-        channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 4, 4),
-        residual_blocks: int = 2,
-        decoder_blocks: int | None = None,
-        attention_resolutions: Sequence[int] = (),
-        resolution: int = 256,
-        mid_blocks: int = 2,
-        mid_attention: bool = True,
-        patch: int = 1,
-        subpixel: bool = False,
-        groups: int = 32,
+        codebook_weight: float = 1.0,
+        commitment_weight: float = 0.25,
+        ema_decay: float | None = None,
+        revival_threshold: float = 0.0,
+        cosine: bool = False,
+        **layout: Unpack[LayoutOptions],
     ) -> None:
-        super().__init__()
-        self.layout = Layout(
-            image_channels=image_channels,
-            channels=channels,
-            multipliers=tuple(multipliers),
-            residual_blocks=residual_blocks,
-            decoder_blocks=decoder_blocks,
-            attention_resolutions=tuple(attention_resolutions),
-            resolution=resolution,
-            mid_blocks=mid_blocks,
-            mid_attention=mid_attention,
-            patch=patch,
-            subpixel=subpixel,
-            groups=groups,
+        quantizer = partial(
+            VectorQuantizer,
+            codes=codes,
+            width=code_width,
+            codebook_weight=codebook_weight,
+            commitment_weight=commitment_weight,
+            ema_decay=ema_decay,
+            revival_threshold=revival_threshold,
+            cosine=cosine,
         )
-        between = latent_channels if bottleneck_channels is None else bottleneck_channels
-        self.encoder = Encoder(self.layout, 2 * between)
-        self.decoder = Decoder(self.layout, between)
-        self.quant_conv = nn.Conv2d(2 * between, 2 * latent_channels, 1)
-        self.post_quant_conv = nn.Conv2d(latent_channels, between, 1)
-        self.register_buffer("latent_shift", torch.zeros(latent_channels))
-        self.register_buffer("latent_scale", torch.ones(latent_channels))
+        super().__init__(layout, quantizer, width=code_width, bottleneck_channels=bottleneck_channels)
 
-    @property
-    def factor(self) -> int:
-        """Side of an image over the side of its latents."""
-        return self.layout.factor
+    @classmethod
+    def legacy(cls, *, beta: float = 0.25, **arguments: Any) -> VQAutoencoder:  # noqa: ANN401
+        """An autoencoder with the released code's weights: `beta` on the codebook term and 1 on the commitment term."""
+        return cls(codebook_weight=beta, commitment_weight=1.0, **arguments)
 
-    def posterior(self, images: Images) -> DiagonalGaussian:
-        """Distribution of the latents of images in [-1, 1], before shift and scale.
-
-        Raises:
-            ValueError: wrong channels, or a size that `factor` does not divide.
-        """
-        return DiagonalGaussian.from_moments(self.quant_conv(self.encoder(images)))
-
-    def encode(self, images: Images, *, sample: bool = True, generator: torch.Generator | None = None) -> Latents:
-        """Latents `(z - shift) * scale`, where z is drawn from the posterior or, without `sample`, is its mean.
-
-        Raises:
-            ValueError: wrong channels, or a size that `factor` does not divide.
-
-        Source: LDM latent rescaling
-        """
-        posterior = self.posterior(images)
-        z = posterior.sample(generator=generator) if sample else posterior.mean
-        values = (z - _per_channel(self.latent_shift)) * _per_channel(self.latent_scale)
-        return Latents(values, posterior.mean, posterior.log_variance)
-
-    def decode(self, values: Grid) -> Images:
-        """Images of latents as `encode` gives them; they are not clipped to [-1, 1].
-
-        Raises:
-            ValueError: wrong channels.
-        """
-        if values.shape[1] != len(self.latent_scale):
-            raise ValueError(f"latents must have {len(self.latent_scale)} channels, got shape {tuple(values.shape)}")
-        z = values / _per_channel(self.latent_scale) + _per_channel(self.latent_shift)
-        images: Tensor = self.decoder(self.post_quant_conv(z))
-        return images
-
-    def forward(self, images: Images, *, generator: torch.Generator | None = None) -> Reconstruction:
-        """Encode, sample, decode; term "kl" is the posterior's divergence in nats, summed over its elements."""
-        latents = self.encode(images, generator=generator)
-        kl = DiagonalGaussian(latents.mean, latents.log_variance).kl()
-        return Reconstruction(self.decode(latents.values), latents.values, {"kl": kl})
-
-    @torch.no_grad()
-    def fit_scale(self, batches: Iterable[Images]) -> None:
-        """Set shift and scale so that latents drawn for `batches` have mean 0 and standard deviation 1 per channel.
-
-        Moments are those of the posteriors in closed form, `E[mean]` and `Var[mean] + E[variance]`, so nothing is
-        drawn.
-
-        Raises:
-            ValueError: there are no images.
-
-        Source: LDM latent rescaling
-        Deviation: LDM uses one scalar, 1 over the standard deviation of the first batch (`fit_scalar_scale`); here
-            there is one shift and one scale per channel, over all batches.
-        """
-        sums = torch.zeros(3, len(self.latent_scale), dtype=torch.float64, device=self.latent_scale.device)
-        for images in batches:
-            posterior = self.posterior(images)
-            mean, variance = posterior.mean.double(), posterior.log_variance.double().exp()
-            second = mean.square() + variance
-            sums += torch.stack([values.sum(dim=(0, 2, 3)) for values in (torch.ones_like(mean), mean, second)])
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
-        count, first, second = sums
-        if not count.all():
-            raise ValueError("batches holds no images; give at least one batch (an iterator may be used up)")
-        shift = first / count
-        self._set_scale(shift, (second / count - shift.square()).rsqrt())
-
-    @torch.no_grad()
-    def fit_scalar_scale(self, images: Images, *, generator: torch.Generator | None = None) -> None:
-        """Set all scales to 1 over the standard deviation of the latents drawn for one batch, and the shifts to 0.
-
-        Source: LDM latent rescaling
-        """
-        scale = 1 / self.posterior(images).sample(generator=generator).std()
-        self._set_scale(torch.zeros_like(self.latent_shift), scale.expand_as(self.latent_scale))
-
-    def _set_scale(self, shift: Float[Tensor, " d"], scale: Float[Tensor, " d"]) -> None:
-        self.latent_shift.copy_(shift)
-        self.latent_scale.copy_(scale)
+    def initialise_codebook(self, latents: Grid, *, generator: torch.Generator | None = None) -> None:
+        """Set the codes to latents (b, d, h, w) drawn at random, as after a start without quantisation."""
+        self.quantizer.initialise(latents, generator=generator)
 
 
-def _per_channel(values: Float[Tensor, " d"]) -> Float[Tensor, "d 1 1"]:
-    return values[:, None, None]
+class GumbelAutoencoder(TokenAutoencoder, Pretrained):
+    """Autoencoder whose codes are drawn by the Gumbel trick: the codec of VQ-Diffusion on MS-COCO.
+
+    Args:
+        codes, code_width, bottleneck_channels: as in `VQAutoencoder`.
+        temperature, prior_weight, straight_through: see `GumbelQuantizer`.
+        layout: see `Layout`.
+
+    Source: Gumbel-softmax straight-through estimator
+    """
+
+    quantizer: GumbelQuantizer
+
+    def __init__(
+        self,
+        *,
+        codes: int,
+        code_width: int,
+        bottleneck_channels: int | None = None,
+        temperature: float = 1.0,
+        prior_weight: float = 5e-4,
+        straight_through: bool = True,
+        **layout: Unpack[LayoutOptions],
+    ) -> None:
+        quantizer = partial(
+            GumbelQuantizer,
+            codes=codes,
+            width=code_width,
+            temperature=temperature,
+            prior_weight=prior_weight,
+            straight_through=straight_through,
+        )
+        super().__init__(layout, quantizer, width=code_width, bottleneck_channels=bottleneck_channels)
+
+
+class FSQAutoencoder(TokenAutoencoder, Pretrained):
+    """Autoencoder with finite scalar quantisation.
+
+    Args:
+        levels: values of each channel; the codebook has their product of codes.
+        bottleneck_channels: as in `VQAutoencoder`.
+        layout: see `Layout`.
+
+    Source: FSQ quantisation
+    """
+
+    quantizer: FiniteScalarQuantizer
+
+    def __init__(
+        self, *, levels: Sequence[int], bottleneck_channels: int | None = None, **layout: Unpack[LayoutOptions]
+    ) -> None:
+        quantizer = partial(FiniteScalarQuantizer, levels=levels)
+        super().__init__(layout, quantizer, width=len(levels), bottleneck_channels=bottleneck_channels)
+
+
+class LFQAutoencoder(TokenAutoencoder, Pretrained):
+    """Autoencoder with look-up free quantisation.
+
+    Args:
+        bits: channels of the latents; the codebook has 2^bits codes.
+        bottleneck_channels: as in `VQAutoencoder`.
+        commitment_weight, entropy_weight, diversity, temperature: see `LookupFreeQuantizer`.
+        layout: see `Layout`.
+
+    Source: MAGVIT-v2 look-up free quantisation
+    """
+
+    quantizer: LookupFreeQuantizer
+
+    def __init__(
+        self,
+        *,
+        bits: int,
+        bottleneck_channels: int | None = None,
+        commitment_weight: float = 0.25,
+        entropy_weight: float = 0.1,
+        diversity: float = 1.0,
+        temperature: float = 1.0,
+        **layout: Unpack[LayoutOptions],
+    ) -> None:
+        quantizer = partial(
+            LookupFreeQuantizer,
+            bits=bits,
+            commitment_weight=commitment_weight,
+            entropy_weight=entropy_weight,
+            diversity=diversity,
+            temperature=temperature,
+        )
+        super().__init__(layout, quantizer, width=bits, bottleneck_channels=bottleneck_channels)

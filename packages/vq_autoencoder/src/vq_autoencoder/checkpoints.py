@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .autoencoder import KLAutoencoder, VQAutoencoder
+from .autoencoder import GumbelAutoencoder, TokenAutoencoder, VQAutoencoder
 from .discriminator import PatchGAN
+from .kl_autoencoder import KLAutoencoder
+from .pretrained import load_strictly
+from .remapping import Remapping
 
 FIRST_STAGE = "first_stage_model."
 LOSS = "loss."
 _IGNORED_NETWORK_OPTIONS = {"double_z", "dropout"}
 _FIXED_NETWORK_OPTIONS = {"resamp_with_conv": True, "use_linear_attn": False, "tanh_out": False, "give_pre_end": False}
-_RENAMED = {"quantize.embedding.weight": "quantizer.codebook"}
-Module = TypeVar("Module", bound=nn.Module)
+_RENAMED = {
+    "quantize.embedding.weight": "quantizer.codebook",
+    "quantize.embed.weight": "quantizer.codebook",
+    "quantize.proj.weight": "quantizer.proj.weight",
+    "quantize.proj.bias": "quantizer.proj.bias",
+}
+USED = "quantize.used"
 
 
-def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder | KLAutoencoder:
+def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> TokenAutoencoder | KLAutoencoder:
     """Autoencoder from a CompVis latent-diffusion file: VQ where `config` has `n_embed`, KL otherwise.
 
     `config` holds the official constructor arguments (`params` of the YAML file) of the first stage: `ddconfig`,
@@ -46,33 +54,63 @@ def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) ->
     weights = _first_stage(state_dict)
     weights["latent_shift"] = torch.zeros_like(autoencoder.latent_shift)
     weights["latent_scale"] = scale.to(autoencoder.latent_scale).expand_as(autoencoder.latent_scale)
-    return _load(autoencoder, weights)
+    return load_strictly(autoencoder, weights)
 
 
-def from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder:
-    """VQAutoencoder from a CompVis taming-transformers `VQModel` file.
+def from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> VQAutoencoder | GumbelAutoencoder:
+    """Autoencoder from a CompVis taming-transformers `VQModel` file, or `GumbelVQ` where it has `quantize.proj`.
 
     `config` holds the official constructor arguments: `ddconfig`, `n_embed`, `embed_dim`, and where given `beta` and
-    `legacy`, which decide the weights of the two codebook terms (official default: legacy).
+    `legacy`, which decide the weights of the two codebook terms (official default: legacy), or for a GumbelVQ
+    `kl_weight`, `temp_init`, `straight_through`. Re-mapped codes are all kept: `remapping_from_taming` has their
+    tokens.
 
     Raises:
-        ValueError: the file belongs to another architecture (a Gumbel quantiser, re-mapped codes); keys and shapes
-            are named.
+        ValueError: the file belongs to another architecture; keys and shapes are named.
     """
     _check_double_z(config, expected=False)
-    if config.get("remap") is not None:
-        raise ValueError(f"re-mapped codes (remap={config['remap']!r}) are not supported")
+    weights = {_RENAMED.get(key, key): value for key, value in _first_stage(state_dict).items() if key != USED}
+    shape = {
+        "codes": config["n_embed"],
+        "code_width": config["embed_dim"],
+        "bottleneck_channels": config["ddconfig"]["z_channels"],
+        **_layout(config),
+    }
+    if "quantizer.proj.weight" in weights:
+        return load_strictly(GumbelAutoencoder(**shape, **_gumbel_options(config)), weights)
     beta = float(config.get("beta", 0.25))
     codebook_weight, commitment_weight = (beta, 1.0) if config.get("legacy", True) else (1.0, beta)
-    autoencoder = VQAutoencoder(
-        codes=config["n_embed"],
-        code_width=config["embed_dim"],
-        bottleneck_channels=config["ddconfig"]["z_channels"],
-        codebook_weight=codebook_weight,
-        commitment_weight=commitment_weight,
-        **_layout(config),
+    autoencoder = VQAutoencoder(codebook_weight=codebook_weight, commitment_weight=commitment_weight, **shape)
+    return load_strictly(autoencoder, weights)
+
+
+def remapping_from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> Remapping:
+    """Tokens of a taming file whose codes are re-mapped (`remap`), from its key `quantize.used`.
+
+    `unknown_index` in `config` is a number or "extra"; the official default, a random token for each unused code, is
+    refused with them when such a code is met.
+
+    Raises:
+        ValueError: the file has no such key.
+    """
+    weights = _first_stage(state_dict)
+    if USED not in weights:
+        raise ValueError(f"the file's codes are not re-mapped: it has no {USED}")
+    unknown = config.get("unknown_index", "random")
+    return Remapping.from_used(
+        weights[USED],
+        config["n_embed"],
+        unknown=unknown if isinstance(unknown, int) else None,
+        extra=unknown == "extra",
     )
-    return _load(autoencoder, {_RENAMED.get(key, key): value for key, value in _first_stage(state_dict).items()})
+
+
+def _gumbel_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "temperature": float(config.get("temp_init", 1.0)),
+        "prior_weight": float(config.get("kl_weight", 5e-4)),
+        "straight_through": bool(config.get("straight_through", True)),
+    }
 
 
 def discriminator_from_taming(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> PatchGAN:
@@ -93,7 +131,9 @@ def discriminator_from_taming(state_dict: Mapping[str, Tensor], config: Mapping[
     )
     parts = {key.removeprefix(LOSS): value for key, value in state_dict.items()}
     prefix = "discriminator."
-    return _load(adversary, {key.removeprefix(prefix): value for key, value in parts.items() if key.startswith(prefix)})
+    return load_strictly(
+        adversary, {key.removeprefix(prefix): value for key, value in parts.items() if key.startswith(prefix)}
+    )
 
 
 def _layout(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,18 +174,3 @@ def _check_double_z(config: Mapping[str, Any], *, expected: bool) -> None:
 def _first_stage(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     nested = {key.removeprefix(FIRST_STAGE): value for key, value in state_dict.items() if key.startswith(FIRST_STAGE)}
     return {key: value for key, value in (nested or dict(state_dict)).items() if not key.startswith(LOSS)}
-
-
-def _load(module: Module, weights: Mapping[str, Tensor]) -> Module:
-    expected = module.state_dict()
-    missing = [f"missing {key} {tuple(expected[key].shape)}" for key in expected.keys() - weights.keys()]
-    unknown = [f"unknown {key} {tuple(weights[key].shape)}" for key in weights.keys() - expected.keys()]
-    misshapen = [
-        f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected.keys() & weights.keys()
-        if weights[key].shape != expected[key].shape
-    ]
-    if problems := sorted(missing) + sorted(unknown) + sorted(misshapen):
-        raise ValueError(f"the file does not hold a {type(module).__name__} of this config: " + "; ".join(problems))
-    module.load_state_dict(dict(weights))
-    return module

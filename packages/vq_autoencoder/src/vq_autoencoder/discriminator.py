@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from ._types import Images, Logits
+from .pretrained import Pretrained
 
 
-class PatchGAN(nn.Module, PyTorchModelHubMixin):
+class PatchGAN(nn.Module, Pretrained):
     """Discriminator of overlapping patches: images (b, c, H, W) to logits (b, 1, u, v), positive for real.
 
     `layers` convolutions of stride 2 with `channels`, 2 `channels`, ... (at most 8 `channels`), one of stride 1, and

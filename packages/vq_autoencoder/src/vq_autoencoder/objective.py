@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ._types import Images, Logits, PerExample, Scalar
-from .autoencoder import KLAutoencoder, VQAutoencoder
+from .autoencoder import TokenAutoencoder
 from .discriminator import PatchGAN
+from .kl_autoencoder import KLAutoencoder
 from .results import Reconstruction
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -87,7 +88,8 @@ class FirstStageObjective(nn.Module):
         loss = reduction(error / exp(log_variance) + log_variance) + bottleneck + adaptive * adversarial_weight *
         (-D(x_hat))
 
-    The bottleneck's terms are "commitment" and "codebook", already weighted, or `kl_weight` times "kl". The adversary
+    The bottleneck's terms come weighted ("commitment", "codebook", "prior", "entropy"), but for "kl", which
+    `kl_weight` multiplies. The adversary
     takes part from step `adversarial_start` on; before it neither network sees the other. Its parameters get no
     gradient from `forward`.
 
@@ -95,7 +97,7 @@ class FirstStageObjective(nn.Module):
         distance: (x, x_hat) to a distance per element (b, c, H, W).
         perceptual: (x, x_hat) to a distance per example (b,), added to every element.
         reduction: elements (b, c, H, W) to examples (b,). None takes that of the released code: the mean for a
-            VQAutoencoder, the sum for a KLAutoencoder, where `kl_weight` 1e-6 belongs to it. With the mean, divide
+            TokenAutoencoder, the sum for a KLAutoencoder, where `kl_weight` 1e-6 belongs to it. With the mean, divide
             `kl_weight` by the number of elements.
         log_variance: of the Laplace likelihood, fixed.
 
@@ -111,7 +113,7 @@ class FirstStageObjective(nn.Module):
 
     def __init__(
         self,
-        autoencoder: VQAutoencoder | KLAutoencoder,
+        autoencoder: TokenAutoencoder | KLAutoencoder,
         *,
         distance: Distance = absolute_error,
         perceptual: Distance | None = None,
@@ -146,7 +148,7 @@ class FirstStageObjective(nn.Module):
         Raises:
             ValueError: the autoencoder refuses the images.
         """
-        if isinstance(self.autoencoder, VQAutoencoder):
+        if isinstance(self.autoencoder, TokenAutoencoder):
             reconstruction = self.autoencoder(images, quantise=quantise, generator=generator)
         else:
             reconstruction = self.autoencoder(images, generator=generator)
