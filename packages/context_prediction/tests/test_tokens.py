@@ -8,7 +8,7 @@ from context_prediction import ContextPrediction, as_grid, as_tokens
 def test_a_token_stands_at_its_row_major_place(grid):
     tokens = torch.randn(2, torch.Size(grid).numel(), 5)
     laid = as_grid(tokens, *grid)
-    assert laid.shape == (2, 5, *grid)
+    assert laid.shape == (2, 5, *grid) and laid.data_ptr() == tokens.data_ptr()
     for n, unit in enumerate(torch.cartesian_prod(*map(torch.arange, grid)).reshape(-1, len(grid)).tolist()):
         assert torch.equal(laid[(slice(None), slice(None), *unit)], tokens[:, n])
     assert torch.equal(as_tokens(laid), tokens)

@@ -7,8 +7,10 @@ features of one unit, and a *distance* between the generated and the real ones i
 
 from .bound import AggregationBound as AggregationBound
 from .bound import aggregate as aggregate
+from .bound import aggregate_log_probabilities as aggregate_log_probabilities
 from .bound import arrivals as arrivals
 from .bound import bound as bound
+from .bound import discrete_bound as discrete_bound
 from .bound import ordered_loss as ordered_loss
 from .capture import Captured as Captured
 from .capture import capture as capture
