@@ -25,6 +25,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = {path.parent.name: path.parent.relative_to(ROOT) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
 SOURCES = [folder / "src" for folder in PACKAGES.values()]
 SUITES = [*PACKAGES, "reproductions", "together"]
+PEERS = [name.removeprefix("recipes_") for name in PROJECT["dependency-groups"] if name.startswith("recipes_")]
 DISTRIBUTIONS = ROOT / "dist"
 
 
@@ -97,6 +98,17 @@ def parity(session: nox.Session) -> None:
     """Compare scores with those of other libraries and of recorded official code, on the same arrays."""
     install(session, "-e", PACKAGES["evaluation"], *group("parity"))
     session.run("pytest", "-m", "parity", PACKAGES["evaluation"], *session.posargs)
+
+
+@nox.session
+@nox.parametrize("peer", [nox.param(peer, id=peer) for peer in PEERS])
+def recipes(session: nox.Session, peer: str) -> None:
+    """Run the recipes for each peer's training loop where only it and the built context-prediction are installed."""
+    package = PACKAGES["context_prediction"]
+    install(session, package, *group(f"recipes_{peer}"))
+    session.install("--force-reinstall", "--no-deps", package)
+    for script in sorted(ROOT.glob(f"recipes/{peer}_*.py")):
+        session.run("python", script.relative_to(ROOT))
 
 
 @nox.session
