@@ -36,6 +36,8 @@ from .objective import hinge_loss as hinge_loss
 from .objective import mean_over_elements as mean_over_elements
 from .objective import sum_over_elements as sum_over_elements
 from .posterior import DiagonalGaussian as DiagonalGaussian
+from .presets import PRESETS as PRESETS
+from .presets import Preset as Preset
 from .pretrained import check_sha256 as check_sha256
 from .pretrained import read_weights as read_weights
 from .quantizer import VectorQuantizer as VectorQuantizer
