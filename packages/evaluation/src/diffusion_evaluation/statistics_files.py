@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,16 +76,17 @@ def write_npz_statistics(
         raise ValueError(
             f"statistics are of {statistics.count} images, spatial ones of {spatial.count}: give one set's"
         )
-    arrays = {"mu": statistics.mean.cpu().numpy(), "sigma": statistics.covariance.cpu().numpy()}
+    arrays: dict[str, Any] = {"mu": statistics.mean.cpu().numpy(), "sigma": statistics.covariance.cpu().numpy()}
     if spatial is not None:
         order = _channels_first(path, len(spatial.mean), ADM_SPATIAL.channels_last or 1).argsort()
         arrays["mu_s"] = spatial.mean.cpu()[order].numpy()
         arrays["sigma_s"] = spatial.covariance.cpu()[order][:, order].numpy()
-    labels = {"count": np.asarray(statistics.count), **{k: np.asarray(v) for k, v in asdict(statistics.space).items()}}
+    arrays["count"] = np.asarray(statistics.count)
+    arrays |= {key: np.asarray(value) for key, value in asdict(statistics.space).items()}
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
-        np.savez(file, **arrays, **labels)
+        np.savez(file, **arrays)
     os.replace(partial, target)
 
 
