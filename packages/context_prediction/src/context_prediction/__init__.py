@@ -5,6 +5,7 @@ features of one unit, and a *distance* between the generated and the real ones i
 *weight*.
 """
 
+from .assignment import linear_assignment as linear_assignment
 from .bound import AggregationBound as AggregationBound
 from .bound import aggregate as aggregate
 from .bound import aggregate_log_probabilities as aggregate_log_probabilities
@@ -35,7 +36,6 @@ from .neighbourhood import gather as gather
 from .plan import transport_plan as transport_plan
 from .tokens import as_grid as as_grid
 from .tokens import as_tokens as as_tokens
-from .transport import linear_assignment as linear_assignment
 from .transport import wasserstein as wasserstein
 from .transport import wasserstein_rms as wasserstein_rms
 from .trunk import Block as Block

@@ -1,44 +1,12 @@
-r"""Exact optimal transport between two sets of vectors: assignment, and the distances built on it."""
+"""Exact optimal transport between two sets of vectors, by assignment where each has one partner."""
 
-from functools import lru_cache
-from itertools import permutations
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from ._types import Costs, Distances, LeftSet, Matching
+from ._types import Distances, LeftSet
+from .assignment import CHUNK, linear_assignment
 from .distances import EXACT, OtherSet, as_sets
 from .plan import LeftMass, RightMass, transport_plan
-
-LARGEST_ENUMERATED = 5
-CHUNK = 65_536
-
-
-def linear_assignment(cost: Costs, *, chunk: int = CHUNK) -> Matching:
-    r"""Match rows to columns at the least total cost, exactly, for any number of problems at once.
-
-    $\pi^* = \arg\min_{\pi \in S_q} \sum_j C_{j, \pi(j)}$ for each of the `(..., q, q)` costs; `matching[..., j]` is the
-    column of row `j`, on the cost's device, the same on every run. Totals are compared in double precision. Up to q = 5
-    all permutations are tried, on any device; above, SciPy solves each problem on the CPU. At most `chunk` problems are
-    held at a time.
-
-    Raises:
-        ValueError: a cost that is not finite, or not square.
-
-    Source: ConPreDiff empirical Wasserstein distance
-    """
-    q = cost.shape[-1]
-    if cost.ndim < 2 or cost.shape[-2] != q or q < 1:
-        raise ValueError(f"cost has shape {tuple(cost.shape)}: its last two axes must be equal and at least 1")
-    cost = cost.detach()
-    if cost.numel() and not all(bound.isfinite() for bound in torch.aminmax(cost)):
-        raise ValueError(
-            f"cost {tuple(cost.shape)} holds values that are not finite; look for overflow or NaN in its origin"
-        )
-    solve = _enumerate if q <= LARGEST_ENUMERATED else _solve_each
-    parts = [solve(part) for part in torch.split(cost.reshape(-1, q, q), chunk)]
-    return torch.cat(parts).reshape(cost.shape[:-1])
 
 
 def wasserstein(
@@ -111,26 +79,3 @@ def _matched(a: Tensor, b: Tensor, chunk: int, power: int = 2) -> Tensor:
     ]
     matching = torch.cat(parts).reshape(a.shape[:-1])
     return b.gather(-2, matching[..., None].expand_as(b))
-
-
-def _enumerate(cost: Tensor) -> Tensor:
-    q = cost.shape[-1]
-    columns, chosen = _permutation_table(q)
-    totals = cost.double().flatten(1) @ torch.as_tensor(chosen, device=cost.device)
-    return torch.as_tensor(columns, device=cost.device)[totals.argmin(-1)]
-
-
-def _solve_each(cost: Tensor) -> Tensor:
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # slow to import, not always needed
-
-    problems = cost.double().cpu().numpy()
-    columns = [linear_sum_assignment(problem)[1] for problem in problems]
-    return torch.from_numpy(np.array(columns, dtype=np.int64).reshape(cost.shape[:-1])).to(cost.device)
-
-
-@lru_cache
-def _permutation_table(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """All permutations `(q!, q)`, and which of the `q * q` cost entries each of them adds up, `(q * q, q!)`."""
-    columns = np.array(list(permutations(range(q))), dtype=np.int64)
-    chosen = np.eye(q)[columns].reshape(len(columns), q * q).T.copy()
-    return columns, chosen
