@@ -4,6 +4,7 @@ from sphinx.application import Sphinx
 
 project = "ConPreDiff, reproduced"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"
 exclude_patterns = ["_build"]
 autodoc_default_options = {"members": True, "imported-members": True, "member-order": "bysource"}

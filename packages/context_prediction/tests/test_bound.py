@@ -1,4 +1,5 @@
 import math
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -61,10 +62,17 @@ def sendings(neighbourhood, grid):
 @given(case=cases(), seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=30)
 def test_the_bound_holds(case, seed):
-    """Checks: ConPreDiff aggregation bound"""
+    """Also with each unit weighed by its arrivals, then without a constant.
+
+    Checks: ConPreDiff aggregation bound
+    """
     neighbourhood, grid = Neighbourhood(*case[:2]), case[2]
-    sides = bound(*predictions(neighbourhood, grid, seed), neighbourhood)
+    point, neighbours, target = predictions(neighbourhood, grid, seed)
+    sides = bound(point, neighbours, target, neighbourhood)
     assert (sides.error <= sides.constant * sides.loss * (1 + 1e-12)).all()
+    errors = (aggregate(point, neighbours, neighbourhood) - target).square()
+    weighed = (arrivals(neighbourhood, *grid) * errors).flatten(1).sum(1)
+    assert (weighed <= sides.loss * (1 + 1e-12)).all()
 
 
 @given(case=cases(), seed=st.integers(0, 2**31))
@@ -168,6 +176,21 @@ def test_a_corner_receives_fewest_otherwise(border, stride, grid):
     assert torch.equal(arrived, sent) is (border is Border.VALID)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("grid", [(8,), (8, 10), (8, 9, 8)], ids=str)
+def test_arrivals_behind_a_mirror_at_the_edge(stride, grid):
+    """Along each axis s + 1 on the edge, 2s + 2 up to s from it, 2s + 1 beyond.
+
+    Checks: ConPreDiff aggregation bound
+    """
+    expected = torch.ones((), dtype=torch.int64)
+    for length in grid:
+        inwards = [min(i, length - 1 - i) for i in range(length)]
+        along = [stride + 1 if i == 0 else 2 * stride + 2 if i <= stride else 2 * stride + 1 for i in inwards]
+        expected = expected[..., None] * torch.tensor(along)
+    assert torch.equal(arrivals(Neighbourhood(stride, Border.REFLECT), *grid), expected)
+
+
 @pytest.mark.parametrize(
     ("border", "constant"),
     [(Border.CIRCULAR, 1 / 9), (Border.SYMMETRIC, 1 / 9), (Border.VALID, 1 / 4), (Border.REFLECT, 1 / 4)],
@@ -218,16 +241,16 @@ def test_perfect_predictions_leave_no_error(border):
 
 
 def test_the_literal_reading_is_no_bound():
-    """Averaging what a unit sends mixes targets: error without loss.
+    """Averaging what a unit sends mixes targets: on a chequerboard the error is 64/81 at each unit, without loss.
 
     Checks: ConPreDiff aggregation bound
     """
     neighbourhood = Neighbourhood(1, Border.CIRCULAR)
-    _, _, target = predictions(neighbourhood, (6, 6), 3)
+    target = (1 - 2.0 * (torch.arange(6)[:, None] + torch.arange(6)).remainder(2)).double()[None, None]
     perfect = neighbourhood.all_neighbours(target).values
     literal = torch.cat([target[:, None], perfect], 1).mean(1)
-    assert (ordered_loss(target, perfect, target, neighbourhood) == 0).all()
-    assert ((literal - target).square().flatten(1).sum(1) > 10).all()
+    assert ordered_loss(target, perfect, target, neighbourhood) == 0
+    torch.testing.assert_close((literal - target).square(), torch.full_like(target, 64 / 81))
 
 
 def test_ordered_loss_by_loops():
@@ -271,6 +294,23 @@ def test_the_trained_loss_bounds_nothing():
     permuted = real.roll(1, 1)
     assert (wasserstein(*(values.movedim((1, 2), (-2, -1)) for values in (permuted, real))) == 0).all()
     assert (bound(target, permuted, target, neighbourhood).error > 1).all()
+
+
+@pytest.mark.parametrize("q", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_draws_are_on_average_further_apart_than_their_distributions(q, seed):
+    """W2^2(P, Q) <= E W2^2(P_q, Q_q), over all draws with and all without replacement; for q = 1 by moments.
+
+    Checks: ConPreDiff empirical Wasserstein distance
+    """
+    a, b = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for draws in (list(product(range(3), repeat=q)), list(permutations(range(3), q))):
+        pairs = torch.tensor(list(product(draws, draws)))
+        mean = wasserstein(a[pairs[:, 0]], b[pairs[:, 1]]).mean()
+        assert wasserstein(a[None], b[None])[0] <= mean * (1 + 1e-12)
+        if q == 1:
+            moments = (a.mean(0) - b.mean(0)).square() + a.var(0, correction=0) + b.var(0, correction=0)
+            torch.testing.assert_close(mean, moments.mean())
 
 
 def test_logarithms_neither_overflow_nor_vanish():
