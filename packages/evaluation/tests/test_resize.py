@@ -60,6 +60,7 @@ def test_it_agrees_with_what_others_recorded(name: str, index: int) -> None:
 @pytest.mark.parametrize("kernel", [BICUBIC, LANCZOS, BILINEAR, BOX], ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("size", [(7, 9), (40, 21), (64, 3)])
 def test_it_is_pillows(kernel: Kernel, size: tuple[int, int]) -> None:
+    """Wide images: of tall ones Pillow 13 shrinks the height first, earlier versions the width, as here."""
     pillow = pytest.importorskip("PIL.Image", reason="Pillow is no requirement of this package")
     batch, resampling = images(2, 3, 23, 31), pillow.Resampling[kernel.name.upper()]
     for box in (None, Box(2.25, 1.5, 30.0, 17.75)):

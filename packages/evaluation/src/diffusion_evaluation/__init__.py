@@ -64,6 +64,10 @@ from .paired import ssim as ssim
 from .precision_recall import PrecisionRecall as PrecisionRecall
 from .precision_recall import precision_recall as precision_recall
 from .precision_recall import realism as realism
+from .pretrained import clip_space as clip_space
+from .pretrained import dinov2_space as dinov2_space
+from .pretrained import open_clip_space as open_clip_space
+from .pretrained import torch_fidelity_space as torch_fidelity_space
 from .protocols import COCO_FID_30K as COCO_FID_30K
 from .protocols import LPIPS_INPAINTING as LPIPS_INPAINTING
 from .protocols import UNCONDITIONAL_50K as UNCONDITIONAL_50K

@@ -75,7 +75,8 @@ def resize_bytes(
 ) -> ResizedBytes:
     """Antialiased resizing in Pillow's 8-bit fixed-point arithmetic, bit for bit: uint8 in, uint8 out.
 
-    Arguments are those of `resize`.
+    The width is resized first and rounded, as Pillow did up to version 12, with which published scores were made;
+    Pillow 13 begins with the height where that shrinks more. Arguments are those of `resize`.
     """
     across, down = (_fixed_point(taps) for taps in _both_taps(images, height, width, kernel, box))
     home = "cpu" if images.device.type == "mps" else images.device
