@@ -1,4 +1,7 @@
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -314,6 +317,7 @@ def test_rings_together_are_one_neighbourhood():
         {"timed": True, "samples": 9},
         {"samples": None, "stride": 1},
         {"stride": (1, 2), "apart": True},
+        {"stride": (1, 2), "apart": True, "samples": None, "distance": chamfer},
         {"distance": SlicedWasserstein(8)},
         {"replacement": False, "distance": chamfer},
         {"kernel_size": 3, "width": 8},
@@ -347,6 +351,31 @@ def test_no_more_than_a_chunk_is_held(monkeypatch):
     monkeypatch.setattr(context.decoder, "draw", lambda latent, noise: held.append(len(noise)) or draw(latent, noise))
     context(torch.randn(1, 8, 50, 50), torch.randn(1, 3, 50, 50)).loss.sum().backward()
     assert max(held) == 1024 and sum(held) == 2 * 2500
+
+
+MILLION = """
+import torch
+from context_prediction import ContextPrediction
+
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**10
+
+context = ContextPrediction(features=64, target=3, samples=9, chunk=16_384)
+features, target = torch.randn(1, 64, 1024, 1024, requires_grad=True), torch.randn(1, 3, 1024, 1024)
+before = peak()
+loss = context(features, target).loss
+loss.sum().backward()
+assert loss.isfinite().all() and features.grad.isfinite().all()
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_million_units_fit_in_memory():
+    """Forward and backward add at most 2 GB; all at once, the noise alone takes 2.25 GB and each layer as much."""
+    done = subprocess.run([sys.executable, "-c", MILLION], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2_000
 
 
 @pytest.mark.parametrize(
