@@ -9,6 +9,7 @@ needed. Writes `results/frechet.json`, or `results/frechet-<decades>-decades.jso
 
 import argparse
 import inspect
+import warnings
 
 import torch
 from scipy import linalg
@@ -31,7 +32,9 @@ def by_matrix_root(real: Statistics, fake: Statistics) -> float:
     """The distance through the root of the product of covariances, by the call that pytorch-fid and clean-fid make."""
     product = real.covariance.numpy().dot(fake.covariance.numpy())
     if "disp" in inspect.signature(linalg.sqrtm).parameters:
-        root, _ = linalg.sqrtm(product, disp=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            root, _ = linalg.sqrtm(product, disp=False)
     else:
         root = linalg.sqrtm(product)
     shift = (real.mean - fake.mean).square().sum().item()

@@ -105,6 +105,21 @@ def test_a_set_is_at_no_distance_from_itself(n: int, scale: float) -> None:
 
 
 @few_images
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [700, 3000])
+def test_features_as_wide_and_as_spread_as_inceptions(n: int) -> None:
+    """At d = 2048 and a total variance near 320: nothing from itself, and the same from either side."""
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.randn(256, 2048, generator=generator)
+    real, fake = (
+        Statistics.of((0.03 * torch.randn(n, 256, generator=generator) @ axes + 0.2).relu()) for _ in range(2)
+    )
+    value = frechet_distance(real, fake).value
+    assert frechet_distance(real, real).value < 1e-6
+    assert frechet_distance(fake, real).value == pytest.approx(value, rel=1e-12)
+
+
+@few_images
 @settings(deadline=None, max_examples=20)
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 12), st.integers(0, 10_000))
 def test_symmetric_and_unmoved_by_rotation_and_shift(n: int, m: int, d: int, seed: int) -> None:

@@ -103,6 +103,22 @@ def test_the_bootstrap_is_seeded_and_warns_no_more_often_than_the_score() -> Non
         assert interval(0) == first != interval(1)
 
 
+def test_the_bootstrap_takes_arrays_of_numpy_and_images() -> None:
+    real, fake = torch.rand(2, 40, 3).double()
+
+    def interval(a: object, b: object) -> Score:
+        return bootstrap(frechet_distance, a, b, resamples=5, generator=torch.Generator().manual_seed(0))
+
+    assert interval(real.numpy(), fake.numpy()) == interval(real, fake)
+    pictures = (255 * torch.rand(2, 10, 3, 16, 16)).to(torch.uint8)
+
+    def brightness(a: torch.Tensor, b: torch.Tensor) -> Score:
+        return Score("brightness", (a.double().mean() - b.double().mean()).item(), len(a), len(b))
+
+    score = bootstrap(brightness, *pictures, resamples=20)
+    assert score.low < score.value < score.high
+
+
 def test_the_mean_of_values_has_the_interval_of_its_standard_error() -> None:
     score = mean_score(torch.tensor([1.0, 2.0, 3.0, 6.0]), "PSNR", n_real=4)
     deviation = math.sqrt((4 + 1 + 0 + 9) / 3)

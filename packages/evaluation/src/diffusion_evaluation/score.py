@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -70,8 +72,8 @@ def require_comparable(first: Score, *others: Score) -> None:
 
 def bootstrap(
     measure: Callable[[Tensor, Tensor], Score],
-    real: Tensor,
-    fake: Tensor,
+    real: Tensor | npt.NDArray[Any],
+    fake: Tensor | npt.NDArray[Any],
     *,
     resamples: int = 200,
     level: float = 0.95,
@@ -79,13 +81,15 @@ def bootstrap(
 ) -> Score:
     """The score with a normal interval whose width is the spread of the score over resampled images.
 
-    `measure(real, fake)` is evaluated on `resamples` draws with replacement of the rows of both sets; the interval is
+    `measure(real, fake)` is evaluated on `resamples` draws with replacement of the rows of both sets, of features or of
+    images, as torch tensors; the interval is
     `value +- z * standard deviation`. It is centred on the value and not on the resamples, because distances between
     distributions are biased upwards when rows repeat. It describes the spread at these sample counts, not the
     distance to the limit of infinitely many images.
     """
     if resamples < 2:
         raise ValueError(f"bootstrap: resamples must be at least 2, got {resamples}")
+    real, fake = torch.as_tensor(real), torch.as_tensor(fake)
     score = measure(real, fake)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SmallSampleWarning)
