@@ -45,3 +45,6 @@ from .remapping import Remapping as Remapping
 from .results import Latents as Latents
 from .results import Reconstruction as Reconstruction
 from .results import Tokens as Tokens
+from .tiling import Tiling as Tiling
+from .tiling import decode_tiled as decode_tiled
+from .tiling import encode_tiled as encode_tiled

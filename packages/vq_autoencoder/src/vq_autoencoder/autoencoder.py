@@ -85,7 +85,16 @@ class TokenAutoencoder(nn.Module):
         Raises:
             ValueError: wrong channels, or a size that `factor` does not divide.
         """
-        return self.quantise(self._latents(images))
+        return self.quantise(self.latents(images))
+
+    def latents(self, images: Images) -> Grid:
+        """Latents (b, d, h, w) of images in [-1, 1], before quantisation.
+
+        Raises:
+            ValueError: wrong channels, or a size that `factor` does not divide.
+        """
+        latents: Tensor = self.quant_conv(self.encoder(images))
+        return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
     def quantise(self, latents: Grid) -> Tokens:
         """Nearest tokens of latents (b, d, h, w), for instance of those that a latent diffusion model drew.
@@ -129,15 +138,11 @@ class TokenAutoencoder(nn.Module):
         Raises:
             ValueError: wrong channels, or a size that `factor` does not divide.
         """
-        latents = self._latents(images)
+        latents = self.latents(images)
         if not quantise:
             return Reconstruction(self.decode_vectors(latents), latents, {})
         quantised = self.quantizer(latents, generator=generator)
         return Reconstruction(self.decode_vectors(quantised.vectors), latents, quantised.terms, quantised.indices)
-
-    def _latents(self, images: Images) -> Grid:
-        latents: Tensor = self.quant_conv(self.encoder(images))
-        return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
 
 class VQAutoencoder(TokenAutoencoder, Pretrained):

@@ -97,7 +97,12 @@ class KLAutoencoder(nn.Module, Pretrained):
 
         Source: LDM latent rescaling
         """
-        posterior = self.posterior(images)
+        return self.standardise(self.posterior(images), sample=sample, generator=generator)
+
+    def standardise(
+        self, posterior: DiagonalGaussian, *, sample: bool = True, generator: torch.Generator | None = None
+    ) -> Latents:
+        """Latents of a posterior, as `encode` gives them."""
         z = posterior.sample(generator=generator) if sample else posterior.mean
         values = (z - _per_channel(self.latent_shift)) * _per_channel(self.latent_scale)
         return Latents(values, posterior.mean, posterior.log_variance)
