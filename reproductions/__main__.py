@@ -1,10 +1,13 @@
 """The command line: `python -m reproductions table1 ...`, installed as `conprediff`."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
+from reproductions.first_stage_options import StudyOptions, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,47 @@ def table1(options: tyro.conf.OmitArgPrefixes[Options]) -> int:
     return reproduce(TABLE, options)
 
 
+def autoencoder(options: tyro.conf.OmitArgPrefixes[TrainOptions]) -> int:
+    """Train a first stage on any images, fit its latent scale, and measure what it rebuilds."""
+    from reproductions.first_stages import train
+
+    return train(options)
+
+
+def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
+    """Compare bottlenecks at equal budget and equal bits per image."""
+    from reproductions.first_stages import study
+
+    return study(options)
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"table1": table1}
+GROUPS: dict[str, dict[str, Callable[..., int]]] = {
+    "train": {"autoencoder": autoencoder},
+    "study": {"autoencoders": autoencoders},
+}
+
+
+def group(name: str) -> Callable[[], int]:
+    """What a group of commands does without one of them: say which there are."""
+
+    def listed() -> int:
+        print(f"usage: conprediff {name} {{{','.join(GROUPS[name])}}} [--help]", file=sys.stderr)
+        return 2
+
+    listed.__doc__ = f"{name.capitalize()}: {', '.join(GROUPS[name])}."
+    return listed
+
+
 def main() -> None:
     """Run the command line; the exit code is 0, 2 for a mistake in it, 1 for a failed stage, 130 for Ctrl-C."""
     try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict({"table1": table1}, prog="conprediff"))
+        arguments = sys.argv[1:]
+        if len(arguments) > 1 and arguments[0] in GROUPS:
+            commands, prog, arguments = GROUPS[arguments[0]], f"conprediff {arguments[0]}", arguments[1:]
+        else:
+            commands, prog = {**COMMANDS, **{name: group(name) for name in GROUPS}}, "conprediff"
+        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments))
     except KeyboardInterrupt:
         print("\ninterrupted before anything was begun; give the same command again", file=sys.stderr)
         sys.exit(130)

@@ -13,17 +13,23 @@ from reproductions.data import Split
 from reproductions.profiles import FirstStage
 from reproductions.text_to_image import device, samples
 from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
+from vq_autoencoder import PRESETS as PRESETS
 from vq_autoencoder import (
     FirstStageObjective,
-    KLAutoencoder,
+    GumbelAutoencoder,
     PatchGAN,
-    VQAutoencoder,
     gradient_difference,
     mean_over_elements,
+    usage,
 )
+from vq_autoencoder import KLAutoencoder as KLAutoencoder
+from vq_autoencoder import Preset as Preset
+from vq_autoencoder import TokenAutoencoder as TokenAutoencoder
+from vq_autoencoder import VQAutoencoder as VQAutoencoder
 
-Autoencoder = VQAutoencoder | KLAutoencoder
+Autoencoder = TokenAutoencoder | KLAutoencoder
 BATCH = 256
+LEAST_TEMPERATURE = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class AutoencoderObjective(nn.Module):
     network is not to be had everywhere.
     """
 
-    def __init__(self, autoencoder: Autoencoder, settings: FirstStage) -> None:
+    def __init__(self, autoencoder: Autoencoder, settings: FirstStage, preset: Preset | None = None) -> None:
         super().__init__()
         self.settings = settings
         batch = settings.training.batch
@@ -59,7 +65,8 @@ class AutoencoderObjective(nn.Module):
             perceptual=gradient_difference,
             kl_weight=settings.kl_weight,
             reduction=mean_over_elements,
-            adversary=PatchGAN() if adversarial else None,
+            adversary=(preset.adversary() if preset else PatchGAN()) if adversarial else None,
+            adversarial_weight=preset.adversarial_weight if preset else 0.75,
             adversarial_start=(settings.adversarial_start or 0) // batch,
         )
         self.quantise_from = settings.unquantised // batch
@@ -70,11 +77,22 @@ class AutoencoderObjective(nn.Module):
         if isinstance(autoencoder, VQAutoencoder) and step == self.quantise_from and self.training:
             with torch.no_grad():
                 autoencoder.initialise_codebook(autoencoder.encode(images).latents, generator=generator)
+        if isinstance(autoencoder, GumbelAutoencoder):
+            share = step / self.settings.training.steps
+            autoencoder.quantizer.temperature = LEAST_TEMPERATURE**share
         out = self.objective(images, step=step, quantise=step >= self.quantise_from, generator=generator)
-        terms = {name: term.mean() for name, term in out.terms.items()}
+        terms = {name: term.mean() for name, term in out.terms.items()} | self._code_use(out.reconstruction.indices)
         if self.objective.adversary is not None:
             terms["reconstruction image"] = out.reconstruction.images
         return {"loss": out.loss.mean(), **terms}
+
+    def _code_use(self, indices: Tensor | None) -> Mapping[str, Tensor]:
+        """Share of the codes that the batch uses, and the perplexity of their use."""
+        autoencoder = self.objective.autoencoder
+        if indices is None or not isinstance(autoencoder, TokenAutoencoder):
+            return {}
+        p = usage(indices, autoencoder.quantizer.size)
+        return {"codes used": (p > 0).float().mean(), "perplexity": torch.special.entr(p).sum().exp()}
 
     def judge(self, images: Tensor, reconstruction: Tensor, *, step: int) -> Tensor:
         """The discriminator's loss."""
@@ -108,18 +126,18 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor]:
         return (to_signed(images[indices].to(generator.device)),)
 
-    fit(desk, _step(objective, training), batch, len(images), training)
+    fit(desk, steps_of(objective, training), batch, len(images), training)
     autoencoder = autoencoder.to(device()).eval()
     with torch.inference_mode():
         if isinstance(autoencoder, KLAutoencoder):
             autoencoder.fit_scale(to_signed(part.to(device())) for part in images.split(BATCH))
         held_out = Split.load(desk.inputs["data"] / "held_out").images[: settings.reconstructions]
-        rebuilt = _through(held_out, lambda x: _reconstruct(autoencoder, x), desk)
+        rebuilt = through(held_out, lambda x: reconstruct(autoencoder, x), desk)
     autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")
     save_file({"images": rebuilt}, desk.folder / "reconstructions.safetensors")
 
 
-def _step(objective: AutoencoderObjective, training: TrainingSettings) -> Callable[[Any], Any]:
+def steps_of(objective: AutoencoderObjective, training: TrainingSettings) -> Callable[[Any], Any]:
     """One optimiser, or two where there is an adversary."""
     inner = objective.objective
     if inner.adversary is None:
@@ -128,8 +146,8 @@ def _step(objective: AutoencoderObjective, training: TrainingSettings) -> Callab
     return lambda accelerator: AdversarialStep(objective, objective.judge, parts, training, accelerator)
 
 
-def _reconstruct(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    if isinstance(autoencoder, VQAutoencoder):
+def reconstruct(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    if isinstance(autoencoder, TokenAutoencoder):
         return autoencoder.decode(autoencoder.encode(images).indices)
     return autoencoder.decode(autoencoder.encode(images, sample=False).values)
 
@@ -164,18 +182,18 @@ def decode_vq(desk: Desk) -> None:
     """Images of sampled tokens: `images.safetensors`."""
     autoencoder = VQAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
     grid = load_file(desk.inputs["clean"] / "clean.safetensors")["grid"].tolist()
-    images = _through(samples(desk.inputs["samples"]).unflatten(1, grid), autoencoder.decode, desk)
+    images = through(samples(desk.inputs["samples"]).unflatten(1, grid), autoencoder.decode, desk)
     save_file({"images": images}, desk.folder / "images.safetensors")
 
 
 def decode_kl(desk: Desk) -> None:
     """Images of sampled latents: `images.safetensors`."""
     autoencoder = KLAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
-    images = _through(samples(desk.inputs["samples"]), autoencoder.decode, desk)
+    images = through(samples(desk.inputs["samples"]), autoencoder.decode, desk)
     save_file({"images": images}, desk.folder / "images.safetensors")
 
 
-def _through(values: Tensor, function: Callable[[Tensor], Tensor], desk: Desk) -> Tensor:
+def through(values: Tensor, function: Callable[[Tensor], Tensor], desk: Desk) -> Tensor:
     """uint8 images of `function`, part by part; uint8 values are brought to [-1, 1] first."""
     with torch.inference_mode():
         signed = values.dtype == torch.uint8

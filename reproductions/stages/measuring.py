@@ -1,6 +1,6 @@
 """Scores of images against the held-out ones, each named for the feature space that it was measured in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,18 @@ from torch import Tensor, nn
 from diffusion_evaluation import (
     FeatureSpace,
     Score,
+    bootstrap,
     frechet_distance,
     mean_score,
     module_space,
+    pixel_space,
     proportion,
     psnr,
     sliced_wasserstein,
+    ssim,
 )
 from reproductions.artefacts import Desk, write_json
+from reproductions.cifar_resnet import cifar_resnet, layers
 from reproductions.data import Split
 from reproductions.judge import Judge
 from reproductions.shapes import SETS
@@ -66,6 +70,40 @@ def measure(desk: Desk) -> None:
             score = mean_score(psnr(same, fake), "PSNR", n_real=len(fake))
             scores[score.name] = score
     write_json(desk.folder / "scores.json", {score.name: plain(score) for score in scores.values()})
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """Reconstructions against their originals: the file of a CIFAR residual network for the rFID, and its SHA-256.
+
+    Without one, the rFID is that of pixels averaged down to 8 x 8.
+    """
+
+    features: str | None
+    sha256: str | None = None
+    resamples: int = 100
+
+
+def compare(desk: Desk) -> None:
+    """PSNR, SSIM and rFID of `reconstructions.safetensors`, with intervals: `scores.json`."""
+    settings: Comparing = desk.settings
+    fake = load_file(desk.inputs["images"] / "reconstructions.safetensors")["images"]
+    real = Split.load(desk.inputs["data"] / "held_out").images[: len(fake)]
+    space = pixel_space()
+    if settings.features is not None:
+        network = cifar_resnet(Path(settings.features))
+        space = module_space(f"cifar-resnet{layers(network)}", network)
+    features = [torch.cat([space(part) for part in images.split(256)]).double() for images in (real, fake)]
+
+    def distance(real: Tensor, fake: Tensor) -> Score:
+        return replace(frechet_distance(real, fake, space=space.identity), name=f"rFID[{space.name}]")
+
+    scores = [
+        mean_score(psnr(real, fake), "PSNR", n_real=len(real)),
+        mean_score(ssim(real, fake), "SSIM", n_real=len(real)),
+        bootstrap(distance, *features, resamples=settings.resamples, generator=torch.Generator().manual_seed(0)),
+    ]
+    write_json(desk.folder / "scores.json", {s.name: {**plain(s), "low": s.low, "high": s.high} for s in scores})
 
 
 def _judged(desk: Desk, drawings: str, real: Split, fake: Tensor) -> dict[str, Score]:

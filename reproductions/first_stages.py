@@ -1,0 +1,250 @@
+"""`conprediff train autoencoder` and `conprediff study autoencoders`: first stages, one by one or side by side."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from reproductions.artefacts import Desk, Stage, sha256, upstream, write_json
+from reproductions.data import DataSettings, fingerprint
+from reproductions.first_stage_options import Common, StudyOptions, TrainOptions
+from reproductions.first_stage_report import write_comparison
+from reproductions.reproduce import SIZES, processes, require_writable, state
+from reproductions.runner import StageFailed, run
+from reproductions.stages import measuring, presets
+from reproductions.training import TrainingSettings
+from reproductions.uncaptioned import check_pictures, load_pictures
+
+STUDY = {
+    "VQ, gradient": "vq-gradient-f4-32",
+    "VQ, moving averages": "vq-ema-f4-32",
+    "VQ, moving averages, revival": "vq-f4-32",
+    "VQ, cosine, moving averages, revival": "vq-cosine-f4-32",
+    "FSQ": "fsq-f4-32",
+    "LFQ": "lfq-f4-32",
+    "KL": "kl-f4-32",
+}
+LARGER = {"VQ, moving averages, revival": "vq-f4-64", "KL": "kl-f4-64"}
+
+
+def train(options: TrainOptions) -> int:
+    """Train one preset and measure its reconstructions; returns the exit code."""
+
+    def plan() -> dict[str, Variant]:
+        return _plan(
+            {options.preset: options.preset},
+            options,
+            batch=options.batch,
+            rate=options.learning_rate,
+            kl_weight=options.kl_weight,
+            adversarial=options.adversarial,
+        )
+
+    name = f"{options.preset}-{options.data.strip('./').replace('/', '-')}"
+    return _command(plan, options, options.out or Path("outputs") / name)
+
+
+def study(options: StudyOptions) -> int:
+    """Train all bottlenecks at one size and budget, at 8 bits a token, and compare them; returns the exit code."""
+    side = 64 if options.larger else 32
+    name = f"autoencoders-{side}-{options.data.strip('./').replace('/', '-')}"
+    return _command(
+        partial(_plan, LARGER if options.larger else STUDY, options), options, options.out or Path("outputs") / name
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The stages of one autoencoder."""
+
+    trained: Stage
+    scores: Stage
+
+
+def _plan(
+    names: Mapping[str, str],
+    options: Common,
+    *,
+    batch: int | None = None,
+    rate: float | None = None,
+    kl_weight: float = 1e-6,
+    adversarial: bool = False,
+) -> dict[str, Variant]:
+    """The stages that train and measure presets on one data set."""
+    _require_positive(options)
+    settings = {
+        title: presets.preset_training(
+            name,
+            _training(name, options, batch, rate),
+            reconstructions=options.held_out,
+            unquantised=min(6_400, options.samples // 10),
+            kl_weight=kl_weight,
+            adversarial=adversarial,
+        )
+        for title, name in names.items()
+    }
+    data = DataSettings(
+        name=options.data,
+        resolution=presets.preset_resolution(next(iter(names.values()))),
+        train_size=options.train_size,
+        held_out_size=options.held_out,
+        image_column=options.image_column,
+        max_bad=options.max_bad,
+        revision=options.revision,
+    )
+    check_pictures(data)
+    source = Stage("pictures", read_pictures, Pictures(data, fingerprint(data)))
+    comparing = measuring.Comparing(None)
+    if options.features is not None:
+        if not options.features.is_file():
+            raise FileNotFoundError(f"--features: there is no file {options.features}")
+        comparing = measuring.Comparing(str(options.features.resolve()), sha256(options.features))
+    variants = {}
+    for title, setting in settings.items():
+        size = partial(presets.preset_size, setting)
+        trained = Stage(f"{setting.preset} train", presets.train_preset, setting, {"data": source}, size=size)
+        scores = Stage(f"{setting.preset} scores", measuring.compare, comparing, {"images": trained, "data": source})
+        variants[title] = Variant(trained, scores)
+    return variants
+
+
+def _training(name: str, options: Common, batch: int | None, rate: float | None) -> TrainingSettings:
+    own_batch, own_rate, betas = presets.preset_recipe(name)
+    batch = batch or own_batch
+    return TrainingSettings(
+        samples=options.samples,
+        batch=batch,
+        learning_rate=rate or own_rate * batch / own_batch,
+        betas=betas,
+        warmup=30 * batch,
+        precision=options.precision,
+        seed=options.seed,
+        log_every=25,
+    )
+
+
+def _require_positive(options: Common) -> None:
+    for name in ("samples", "train_size", "held_out"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+    if options.precision not in ("no", "bf16"):
+        raise ValueError(f"--precision must be no or bf16, got {options.precision!r}")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What to read, and what it was when the plan was made."""
+
+    data: DataSettings
+    fingerprint: str
+
+
+def read_pictures(desk: Desk) -> None:
+    """Read a data set without its captions: `train/`, `held_out/` and `facts.json`."""
+    pictures: Pictures = desk.settings
+    splits = load_pictures(pictures.data, progress=desk.track)
+    splits.train.save(desk.folder / "train")
+    splits.held_out.save(desk.folder / "held_out")
+    facts = {
+        "name": splits.name,
+        "digest": splits.digest,
+        "note": splits.note,
+        "train": len(splits.train.images),
+        "held_out": len(splits.held_out.images),
+        "bad": [f"{bad.where}: {bad.reason}" for bad in splits.bad],
+    }
+    write_json(desk.folder / "facts.json", facts)
+
+
+def _command(plan: Callable[[], dict[str, Variant]], options: Common, out: Path) -> int:
+    """Plan, run, report; 2 for a mistake in the options, 1 for a failed stage, 130 for Ctrl-C."""
+    try:
+        variants = plan()
+        stages = [variant.scores for variant in variants.values()]
+        if options.dry_run:
+            print(_describe(upstream(stages), out))
+            return 0
+        require_writable(out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    again = f"to go on, give the same command again (what is finished stays in {out})"
+    workers, threads = processes(options.workers)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            receipts = run(stages, out, workers=workers, threads=threads)
+            print(write_comparison(out, _results(variants, options, out, receipts), _pictures(variants, out)))
+    except Timeout:
+        print(f"error: another run is writing to {out}; wait for it, or choose another --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {again}", file=sys.stderr)
+        return 130
+    except StageFailed as error:
+        print(f"error: {error}\n{again}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _describe(stages: Sequence[Stage], out: Path) -> str:
+    """The plan as text: each stage, its size, and what is already there."""
+    width = max(len(stage.name) for stage in stages)
+    lines = [f"{'stage':{width}}  {'parameters':>12}  {'steps':>8}  state", "-" * (width + 34)]
+    for stage in stages:
+        size = stage.size() if stage.size is not None else {}
+        numbers = "  ".join(f"{size[key]:{n},}" if key in size else " " * n for key, n in SIZES)
+        lines.append(f"{stage.name:{width}}  {numbers}  {state(stage, out / 'stages')}")
+    return "\n".join([*lines, f"{len(stages)} stages, into {out}"])
+
+
+def _results(
+    variants: Mapping[str, Variant], options: Common, out: Path, receipts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that was found, as JSON-able data."""
+    root = out / "stages"
+    first = next(iter(variants.values()))
+    facts = _json(first.trained.inputs["data"].folder(root) / "facts.json")
+    rows = []
+    for title, variant in variants.items():
+        setting = variant.trained.settings
+        folder = variant.trained.folder(root)
+        rows.append(
+            {
+                "autoencoder": title,
+                "preset": setting.preset,
+                **(variant.trained.size() if variant.trained.size else {}),
+                "seconds": receipts[variant.trained.digest]["cost"]["seconds"],
+                "codes": _json(folder / "codes.json"),
+                "scores": _json(variant.scores.folder(root) / "scores.json"),
+                "weights sha256": receipts[variant.trained.digest]["files"]["autoencoder/model.safetensors"],
+            }
+        )
+    training = first.trained.settings.stage.training
+    return {"data": facts, "training": vars(training), "features": first.scores.settings.sha256, "rows": rows}
+
+
+def _pictures(variants: Mapping[str, Variant], out: Path) -> dict[str, Any]:
+    """Held-out images and each autoencoder's reconstructions of them."""
+    from safetensors.torch import load_file
+
+    from reproductions.data import Split
+
+    root = out / "stages"
+    first = next(iter(variants.values()))
+    real = Split.load(first.trained.inputs["data"].folder(root) / "held_out").images
+    found = {
+        title: load_file(v.trained.folder(root) / "reconstructions.safetensors")["images"]
+        for title, v in variants.items()
+    }
+    return {"held out": real[: len(next(iter(found.values())))], **found}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
