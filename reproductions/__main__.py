@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
 
 
@@ -63,10 +64,24 @@ def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
     return study(options)
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"table1": table1}
+def evaluate(options: tyro.conf.OmitArgPrefixes[EvaluateOptions]) -> int:
+    """Score one set of pictures against another; the same command again goes on after an interruption."""
+    from reproductions import evaluate
+
+    return evaluate.evaluate(options)
+
+
+def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
+    """Make pictures worse in five ways, and see whether scores follow."""
+    from reproductions import corruptions
+
+    return corruptions.study(options)
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"table1": table1, "evaluate": evaluate}
 GROUPS: dict[str, dict[str, Callable[..., int]]] = {
     "train": {"autoencoder": autoencoder},
-    "study": {"autoencoders": autoencoders},
+    "study": {"autoencoders": autoencoders, "metrics": metrics},
 }
 
 

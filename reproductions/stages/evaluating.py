@@ -1,0 +1,233 @@
+"""Feature spaces by name, features kept on disk, and scores of two sides by the names of metrics."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_evaluation import (
+    CLEAN,
+    LEGACY_PYTORCH,
+    LEGACY_TENSORFLOW,
+    FeatureSpace,
+    FeatureStore,
+    Manifold,
+    Score,
+    SmallSampleWarning,
+    Statistics,
+    bootstrap,
+    clip_space,
+    cmmd,
+    density_coverage,
+    dinov2_space,
+    frechet_distance,
+    inception_space,
+    kernel_distance,
+    module_space,
+    pixel_space,
+    precision_recall,
+    read_npz_statistics,
+    unit_rows,
+)
+from reproductions.cifar_resnet import cifar_resnet, layers
+
+STATISTICS_SUFFIXES = (".npz", ".safetensors")
+Batches = Iterable[tuple[list[int], Tensor]]
+
+
+def cifar_space(weights: Path) -> FeatureSpace:
+    """The space of a CIFAR residual network, called by the number of its layers."""
+    network = cifar_resnet(weights)
+    return module_space(f"cifar-resnet{layers(network)}", network)
+
+
+SPACES: Mapping[str, Callable[[str | None], FeatureSpace]] = {
+    "pixels": lambda _: pixel_space(),
+    "inception": lambda weights: inception_space(weights, preparation=CLEAN),
+    "inception-clean": lambda weights: inception_space(weights, preparation=CLEAN),
+    "inception-legacy_tensorflow": lambda weights: inception_space(weights, preparation=LEGACY_TENSORFLOW),
+    "inception-legacy_pytorch": lambda weights: inception_space(weights, preparation=LEGACY_PYTORCH),
+    "clip": lambda weights: clip_space(weights) if weights else clip_space(),
+    "dinov2": lambda weights: dinov2_space(weights) if weights else dinov2_space(),
+}
+
+
+def space_of(features: str, weights: str | None) -> FeatureSpace:
+    """The feature space called `features`, or the CIFAR residual network whose weights that path holds.
+
+    Raises ValueError for unknown names, and what the space raises where its weights are missing.
+    """
+    if features in SPACES:
+        return SPACES[features](weights)
+    path = Path(features).expanduser()
+    if path.suffix == ".safetensors" or path.exists():
+        if not path.is_file():
+            raise FileNotFoundError(f"--features: there is no file {path}")
+        return cifar_space(path)
+    raise ValueError(
+        f"--features: there is no feature space {features!r}; choose from {', '.join(SPACES)}, or give the path of the "
+        "weights of a CIFAR residual network"
+    )
+
+
+def require_fitting(space: FeatureSpace, images: Tensor) -> None:
+    """Raise ValueError, before any work, where the space cannot take images like the first one."""
+    space(images[:1])
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What is known of one side: its features (n, d), or only their statistics."""
+
+    name: str
+    features: Tensor | None
+    statistics: Statistics
+
+    def rows(self, metric: str) -> Tensor:
+        """The features; ValueError where there are only statistics."""
+        if self.features is None:
+            raise ValueError(f"{self.name} holds statistics, from which only fid can be computed, not {metric}")
+        return self.features
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        """The manifold of the features, made once: a study compares many sides with one."""
+        return Manifold.of(self.rows("pr"))
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a path is a file of statistics rather than of pictures."""
+    return path.suffix in STATISTICS_SUFFIXES and not path.is_dir()
+
+
+def statistics_side(path: Path, count: int | None, space: FeatureSpace) -> Side:
+    """A side of which there are statistics: ours (.safetensors), or those of others (.npz)."""
+    if path.suffix == ".npz":
+        return Side(str(path), None, read_npz_statistics(path, count=count, space=space.identity))
+    statistics = Statistics.load(path)
+    if statistics.space != space.identity:
+        raise ValueError(f"{path} holds statistics of {statistics.space}, not of {space.identity}")
+    return Side(str(path), None, statistics)
+
+
+class Shelf:
+    """The features of one source in one space, in a folder named by both, that grow by batches and survive a kill."""
+
+    def __init__(self, root: Path, space: FeatureSpace, fingerprint: str) -> None:
+        self.space = space
+        key = hashlib.sha256(f"{fingerprint} {astuple(space.identity)}".encode()).hexdigest()[:16]
+        self.store = FeatureStore(root / f"{space.name}-{key}", space.identity)
+
+    def missing(self, wanted: Iterable[int]) -> list[int]:
+        """The indices without features yet."""
+        return self.store.missing(wanted)
+
+    def fill(self, batches: Batches) -> Iterator[int]:
+        """Extract and keep the features of batches, one shard each; yields the number of images done."""
+        for indices, images in batches:
+            self.store.append(torch.tensor(indices), self.space(images))
+            yield len(indices)
+
+    def rows(self, wanted: Iterable[int]) -> Tensor:
+        """The features (n, d) of those of the wanted indices that are held, in ascending order."""
+        place = {index: row for row, index in enumerate(self.store.indices)}
+        return self.store.features()[[place[index] for index in sorted(wanted) if index in place]]
+
+    def side(self, name: str, wanted: Iterable[int]) -> Side:
+        """The side that the wanted indices make."""
+        return side_of(name, self.rows(wanted), self.space)
+
+
+def side_of(name: str, rows: Tensor, space: FeatureSpace) -> Side:
+    """A side of features (n, d)."""
+    return Side(name, rows, Statistics.of(rows, space.identity))
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are computed: the resamples of intervals by bootstrap (0: none), and the seed of all draws."""
+
+    resamples: int = 20
+    seed: int = 0
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Random numbers, from their beginning."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def _fid(real: Side, fake: Side, space: FeatureSpace, how: Scoring) -> list[Score]:
+    if real.features is None or fake.features is None or how.resamples < 2:
+        return [frechet_distance(real.statistics, fake.statistics)]
+
+    def distance(x: Tensor, y: Tensor) -> Score:
+        return frechet_distance(x, y, space=space.identity)
+
+    return [bootstrap(distance, real.features, fake.features, resamples=how.resamples, generator=how.generator)]
+
+
+def _kid(real: Side, fake: Side, space: FeatureSpace, how: Scoring) -> list[Score]:
+    rows = real.rows("kid"), fake.rows("kid")
+    size = max(2, min(1000, min(map(len, rows)) // 2))  # all rows in every subset would leave no spread to show
+    return [kernel_distance(*rows, subset_size=size, space=space.identity, generator=how.generator)]
+
+
+def _pr(real: Side, fake: Side, space: FeatureSpace, how: Scoring) -> list[Score]:
+    both = precision_recall(real.manifold, fake.rows("pr"), space=space.identity)
+    return [both.precision, both.recall]
+
+
+def _dc(real: Side, fake: Side, space: FeatureSpace, how: Scoring) -> list[Score]:
+    both = density_coverage(real.rows("dc"), fake.rows("dc"), space=space.identity)
+    return [both.density, both.coverage]
+
+
+def _cmmd(real: Side, fake: Side, space: FeatureSpace, how: Scoring) -> list[Score]:
+    return [cmmd(unit_rows(real.rows("cmmd")), unit_rows(fake.rows("cmmd")), space=space.identity)]
+
+
+METRICS: Mapping[str, Callable[[Side, Side, FeatureSpace, Scoring], list[Score]]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "pr": _pr,
+    "dc": _dc,
+    "cmmd": _cmmd,
+}
+
+
+def metrics_named(text: str) -> tuple[str, ...]:
+    """Names of metrics from "fid,kid,pr"; ValueError names those that there are."""
+    names = tuple(word.strip() for word in text.split(","))
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(f"--metrics: {text!r} is not a list of different ones of {', '.join(METRICS)}")
+    return names
+
+
+def require_features(sides: Iterable[Path], metrics: Iterable[str]) -> None:
+    """Raise ValueError, before any work, where a metric needs features and a side has only statistics."""
+    beyond = [metric for metric in metrics if metric != "fid"]
+    for path in sides:
+        if is_statistics(path) and beyond:
+            raise ValueError(f"{path} holds statistics, from which only fid can be computed, not {', '.join(beyond)}")
+
+
+def scores_of(
+    real: Side, fake: Side, space: FeatureSpace, metrics: Iterable[str], how: Scoring
+) -> tuple[list[Score], list[str]]:
+    """The scores of two sides, and what has to be said about them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SmallSampleWarning)
+        found = [score for name in metrics for score in METRICS[name](real, fake, space, how)]
+    return found, list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, SmallSampleWarning)))
+
+
+def score_facts(score: Score) -> dict[str, Any]:
+    """A score with its first line, as JSON-able data."""
+    return {"line": str(score), **asdict(score)}
