@@ -18,6 +18,10 @@ from .codes import Quantised as Quantised
 from .codes import Quantizer as Quantizer
 from .codes import perplexity as perplexity
 from .codes import usage as usage
+from .diffusers_folders import from_diffusers as from_diffusers
+from .diffusers_folders import read_diffusers as read_diffusers
+from .diffusers_folders import to_diffusers as to_diffusers
+from .diffusers_folders import write_diffusers as write_diffusers
 from .discriminator import PatchGAN as PatchGAN
 from .gumbel import GumbelQuantizer as GumbelQuantizer
 from .kl_autoencoder import KLAutoencoder as KLAutoencoder
