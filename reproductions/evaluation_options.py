@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+Real = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REAL")]
+Fake = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FAKE")]
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Two sides and how to compare them."""
 
-    real: tyro.conf.Positional[Path]
+    real: Real
     """The reference: a folder of pictures, a parquet file or folder, or statistics (.npz, .safetensors)."""
-    fake: tyro.conf.Positional[Path]
+    fake: Fake
     """What is scored: the same kinds."""
     metrics: str = "fid,kid,pr"
     """Metrics, "fid,kid,pr": fid, kid, pr (precision and recall), dc (density and coverage), cmmd."""
@@ -47,9 +51,9 @@ class EvaluateOptions:
 class CorruptionOptions:
     """How far scores move when pictures get worse, and whether they move the right way."""
 
-    real: tyro.conf.Positional[Path]
+    real: Real
     """The reference pictures: a parquet file, such as the training split of CIFAR-10."""
-    fake: tyro.conf.Positional[Path]
+    fake: Fake
     """The pictures to corrupt: a parquet file with labels, such as the test split."""
     features: str = "pixels"
     """As for evaluate."""

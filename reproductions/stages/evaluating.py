@@ -61,8 +61,14 @@ SPACES: Mapping[str, Callable[[str | None], FeatureSpace]] = {
 def space_of(features: str, weights: str | None) -> FeatureSpace:
     """The feature space called `features`, or the CIFAR residual network whose weights that path holds.
 
-    Raises ValueError for unknown names, and what the space raises where its weights are missing.
+    Its network lies on the GPU where there is one. Raises ValueError for unknown names, and what the space raises
+    where its weights are missing.
     """
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return _space_of(features, weights)
+
+
+def _space_of(features: str, weights: str | None) -> FeatureSpace:
     if features in SPACES:
         return SPACES[features](weights)
     path = Path(features).expanduser()
@@ -74,11 +80,6 @@ def space_of(features: str, weights: str | None) -> FeatureSpace:
         f"--features: there is no feature space {features!r}; choose from {', '.join(SPACES)}, or give the path of the "
         "weights of a CIFAR residual network"
     )
-
-
-def require_fitting(space: FeatureSpace, images: Tensor) -> None:
-    """Raise ValueError, before any work, where the space cannot take images like the first one."""
-    space(images[:1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diffusion_evaluation import Space, inception_space
+from diffusion_evaluation import Space, inception_space, torch_fidelity_space
 from diffusion_evaluation.inception import Inception
 from diffusion_evaluation.inception_space import (
     CLEAN,
@@ -16,8 +16,10 @@ from diffusion_evaluation.inception_space import (
     LEGACY_TENSORFLOW,
     WEIGHTS_NAMES,
     MissingWeights,
+    Preparation,
     inception_weights,
 )
+from diffusion_evaluation.resize import resize, resize_bytes, resize_like_pytorch
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "reference" / "golden" / "inception_fid_arch"
 RECORDED = {
@@ -125,3 +127,50 @@ def test_other_weights_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"pickle?")
     with pytest.raises(ValueError, match=r"weights\.pth is not a file of weights"):
         inception_weights(path)
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+def test_torch_fidelity_itself_agrees(recorded: dict, tmp_path: Path) -> None:
+    peer = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity is not installed")
+    path = tmp_path / "inception.pth"
+    batches = {f"{name}.num_batches_tracked": torch.tensor(0) for name in norms(Inception())}
+    torch.save(recorded["weights"] | batches, path)
+    extractor = peer.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+    theirs, ours = torch_fidelity_space(extractor), inception_space(path, preparation=LEGACY_TENSORFLOW)
+    images = torch.randint(0, 256, (2, 3, 64, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert theirs.name == "inception-v3-compat-2048"
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def norms(network: torch.nn.Module) -> list[str]:
+    return [name for name, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+def test_clean_fid_prepares_the_same() -> None:
+    peer = pytest.importorskip("cleanfid.resize", reason="clean-fid is not installed")
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = images[0].permute(1, 2, 0).numpy()
+    for mode, ours in (("clean", resize(images, 299, 299)), ("legacy_pytorch", resize_like_pytorch(images, 299, 299))):
+        np.testing.assert_allclose(ours[0].permute(1, 2, 0), peer.build_resizer(mode)(pixels), rtol=0, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("preparation", [CLEAN, LEGACY_TENSORFLOW, LEGACY_PYTORCH], ids=lambda p: p.name)
+def test_a_gpu_gives_the_features_of_the_cpu(preparation: Preparation) -> None:
+    torch.manual_seed(0)
+    weights = Inception().state_dict()
+    images = torch.randint(0, 256, (3, 3, 70, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(preparation(images.cuda()).cpu(), preparation(images), rtol=0, atol=1e-5)
+    assert torch.equal(resize_bytes(images.cuda(), 50, 60).cpu(), resize_bytes(images, 50, 60))
+    slow = inception_space(weights, preparation=preparation)
+    with torch.device("cuda"):
+        fast = inception_space(weights, preparation=preparation)
+    assert slow.identity == fast.identity
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        features = fast(images.cuda())
+    assert features.device.type == "cuda"
+    torch.testing.assert_close(features.cpu(), slow(images), rtol=2e-3, atol=2e-3 * slow(images).abs().max().item())
