@@ -54,6 +54,8 @@ def markdown(report: dict[str, Any]) -> str:
         "lies beyond the one before it, and the first beyond the untouched pictures: FID and KID should rise, "
         "precision and recall fall.",
         "",
+        "![Scores over strengths, a row for each metric, a column for each corruption](corruptions.png)",
+        "",
         "| | " + " | ".join(UNITS) + " |",
         "|---|" + "---|" * len(UNITS),
     ]
