@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from vq_autoencoder import VectorQuantizer
+from vq_autoencoder import LookupFreeQuantizer, VectorQuantizer
 
 
 def follow(steps: torch.Tensor, revival_threshold: float) -> dict[str, torch.Tensor]:
@@ -18,10 +18,21 @@ def follow(steps: torch.Tensor, revival_threshold: float) -> dict[str, torch.Ten
     return module.state_dict()
 
 
+def entropy_gradient(latents: torch.Tensor) -> torch.Tensor:
+    """What two bits' entropies say to one number that scales all latents; its mean over ranks is that of one rank."""
+    scale = torch.ones(1, requires_grad=True)
+    LookupFreeQuantizer(bits=2).entropies(latents * scale).mean().backward()
+    if dist.is_initialized():
+        dist.all_reduce(scale.grad)
+        scale.grad /= dist.get_world_size()
+    return scale.grad
+
+
 def follow_all(examples: slice) -> dict[str, torch.Tensor]:
     steps = torch.randn(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))[:, examples]
+    entropies = {"entropies.gradient": entropy_gradient(steps[0])}
     states = {"plain": follow(steps, 0.0), "revived": follow(steps, 1.5)}
-    return {f"{run}.{name}": value for run, state in states.items() for name, value in state.items()}
+    return entropies | {f"{run}.{name}": value for run, state in states.items() for name, value in state.items()}
 
 
 def main(rank: int, folder: Path) -> None:

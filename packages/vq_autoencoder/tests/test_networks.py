@@ -94,3 +94,23 @@ def test_works_under_bfloat16_autocast():
         rough = encoder(images)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_images_out_of_range_bring_one_warning(small_kl, images):
+    """In [0, 255], in [0, 1] times two, and with what is not a number."""
+    for wrong, bounds in ((images * 127.5 + 127.5, r"\[.*, 25\d.*\]"), (images * 2, r"\[-2, 1.999\]")):
+        autoencoder = small_kl().eval()
+        autoencoder.encode(images)
+        with pytest.warns(UserWarning, match=f"images lie in {bounds}.* should in .-1, 1.: from uint8"):
+            autoencoder.encode(wrong)
+        autoencoder.encode(wrong)
+    with pytest.warns(UserWarning, match="nan"):
+        small_kl().encode(images / 0 * 0)
+    training = small_kl().train()
+    training(images)
+    training(images * 2)
+
+
+def test_compiled_and_meta_networks_look_at_no_values(small_kl):
+    with torch.device("meta"):
+        assert small_kl().encode(torch.zeros(1, 3, 16, 16)).values.shape == (1, 4, 8, 8)

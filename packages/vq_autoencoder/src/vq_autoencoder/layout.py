@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+TOLERATED = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +102,17 @@ class Layout:
                 raise ValueError(
                     f"images: {name} {side} is no multiple of the factor {self.factor}; resize to {choices}"
                 )
+
+
+def warn_of_range(images: Tensor) -> bool:
+    """Warn where images leave [-1, 1]; whether it did."""
+    if images.is_meta or not images.numel():
+        return False
+    low, high = (float(bound) for bound in images.detach().aminmax())
+    if low >= -1 - TOLERATED and high <= 1 + TOLERATED:
+        return False
+    warnings.warn(
+        f"images lie in [{low:.4g}, {high:.4g}] and should in [-1, 1]: from uint8, images.float() / 127.5 - 1",
+        stacklevel=2,
+    )
+    return True

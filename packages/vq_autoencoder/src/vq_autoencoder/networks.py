@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ._types import Grid, Images
-from .layout import Layout
+from .layout import Layout, warn_of_range
 
 
 def attention(
@@ -159,6 +159,7 @@ class Encoder(nn.Module):
     def __init__(self, layout: Layout, channels_out: int) -> None:
         super().__init__()
         self.layout = layout
+        self._looks = True
         margin = (layout.patch + 1) // 2
         self.conv_in = nn.Conv2d(
             layout.image_channels, layout.channels, layout.patch + 2 * margin, stride=layout.patch, padding=margin
@@ -178,12 +179,16 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(width, channels_out, 3, padding=1)
 
     def forward(self, images: Images) -> Float[Tensor, "b e h w"]:
-        """Encode images.
+        """Encode images; the first that leave [-1, 1] bring a warning.
+
+        In training and on a GPU only the first batch is looked at.
 
         Raises:
             ValueError: the layout refuses the images' shape.
         """
         self.layout.check(images)
+        if self._looks and not torch.compiler.is_compiling():
+            self._looks = not (warn_of_range(images) or self.training or images.is_cuda)
         h = self.conv_in(images)
         for level in self.down:
             h = level(h)
