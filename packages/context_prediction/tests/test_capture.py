@@ -150,14 +150,15 @@ def test_autocast_hands_out_its_own_precision():
     assert captured.output.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("name", ["blocks", "blocks.0"])
-def test_checkpointing_changes_no_gradient_and_recomputation_nothing(name):
+def test_checkpointing_changes_no_gradient_and_recomputation_nothing(name, device):
     """The checkpointed layer is called a second time in backward, and what was captured stays."""
-    plain, calls = Denoiser(), []
+    plain, calls = Denoiser().to(device), []
     model = copy.deepcopy(plain)
     model.reentrant = False
     model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
-    x = torch.randn(2, 3)
+    x = torch.randn(2, 3, device=device)
     for each in (plain, model):
         with capture(each, name) as captured:
             loss = both_losses(each(x), captured.output) + captured.input.sum()
@@ -213,6 +214,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     ],
 )
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_compiled_model_hands_out_the_same(backend, fullgraph):
     """Captured before the first call; later, the error says what to do."""
     torch.compiler.reset()
@@ -238,7 +240,19 @@ def test_a_compiled_model_hands_out_the_same(backend, fullgraph):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrapper", ["DistributedDataParallel", "FullyShardedDataParallel", "fully_shard"])
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "DistributedDataParallel",
+        "FullyShardedDataParallel",
+        pytest.param(
+            "fully_shard",
+            marks=pytest.mark.skipif(
+                not hasattr(torch.cpu.Stream, "record_event"), reason="this torch shards with fully_shard on GPUs only"
+            ),
+        ),
+    ],
+)
 def test_two_ranks_find_the_gradients_of_one(wrapper, tmp_path):
     script = Path(__file__).with_name("capture_ranks.py")
     done = subprocess.run([sys.executable, script, wrapper, tmp_path], capture_output=True, text=True, timeout=300)

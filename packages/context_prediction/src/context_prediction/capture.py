@@ -51,7 +51,7 @@ class Captured:
         def keep(called: nn.Module, arguments: tuple[object, ...], named: dict[str, object], output: object) -> None:
             if called is not module or _in_backward():  # a copy of the model carries its hooks along
                 return
-            self._input, self._output = next(iter((*arguments, *named.values())), None), output
+            self._input, self._output = (*arguments, *named.values(), None)[0], output
             self._called, self._differentiable = True, torch.is_grad_enabled()
 
         self._hook = module.register_forward_hook(keep, with_kwargs=True)
