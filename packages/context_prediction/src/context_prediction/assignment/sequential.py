@@ -6,14 +6,15 @@ from torch import Tensor
 
 
 def scipy_loop(cost: Tensor) -> Tensor:
-    r"""Solve the problems `(n, q, q)` one by one on the CPU with SciPy's shortest augmenting paths.
+    r"""Solve the problems `(n, q, q)` one by one on one core with SciPy's shortest augmenting paths.
 
-    Time $O(n q^3)$; memory $8 n q^2$ bytes for the costs in float64.
+    Time $O(n q^3)$, memory $8 n q^2$ bytes for the costs in float64. Chosen for q above 5 on the CPU where numba is
+    not installed.
     """
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # slow to import, not always needed
 
-    problems = cost.detach().double().cpu().numpy()
+    problems = cost.detach().cpu().double().numpy()
     columns = np.empty(problems.shape[:2], dtype=np.int64)
-    for row, problem in zip(columns, problems, strict=True):
-        row[:] = linear_sum_assignment(problem)[1]
+    for k, problem in enumerate(problems):
+        columns[k] = linear_sum_assignment(problem)[1]
     return torch.from_numpy(columns).to(cost.device)

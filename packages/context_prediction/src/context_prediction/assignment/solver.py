@@ -1,5 +1,6 @@
 """The question that every engine answers, and the choice among them."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,10 +8,16 @@ from torch import Tensor
 
 from context_prediction._types import Costs, Matching
 
-from .enumeration import LARGEST_ENUMERATED, permutations
+from .batched import torch_batched
+from .enumeration import permutations
+from .programs import LARGEST_PROGRAM, TRITON_IS_INSTALLED, triton_programs
 from .sequential import scipy_loop
+from .threads import NUMBA_IS_INSTALLED, numba_threads
 
 CHUNK = 65_536
+LARGEST_ENUMERATED = 5
+LARGEST_ENUMERATED_BESIDE_NUMBA = 4
+SUMS_MAY_OVERFLOW = 2.0**900
 
 Engine = Callable[[Tensor], Tensor]
 
@@ -19,8 +26,9 @@ def linear_assignment(cost: Costs, *, engine: Engine | None = None, chunk: int =
     r"""Match rows to columns at the least total cost, exactly, for any number of problems at once.
 
     $\pi^* = \arg\min_{\pi \in S_q} \sum_j C_{j, \pi(j)}$ for each of the `(..., q, q)` costs; `matching[..., j]` is the
-    column of row `j`, int64, on the cost's device, the same on every run. Totals are compared in double precision. At
-    most `chunk` problems are held at a time. `engine` solves them; `None` lets `choose` decide.
+    column of row `j`, int64, on the cost's device, the same on every run. Totals are compared in double precision:
+    exactly, unless the costs of one problem differ by more than about seven orders of magnitude. At most `chunk`
+    problems are held at a time. `engine` solves them; `None` lets `choose` decide.
 
     Raises:
         ValueError: a cost that is not finite, or not square; a chunk below 1.
@@ -31,18 +39,35 @@ def linear_assignment(cost: Costs, *, engine: Engine | None = None, chunk: int =
     if cost.ndim < 2 or cost.shape[-2] != q or q < 1:
         raise ValueError(f"cost has shape {tuple(cost.shape)}: its last two axes must be equal and at least 1")
     if chunk < 1:
-        raise ValueError(f"chunk is {chunk}: at least one problem must be held at a time")
-    cost = cost.detach()
-    if cost.numel() and not all(bound.isfinite() for bound in torch.aminmax(cost)):
+        raise ValueError(f"chunk is {chunk}: hold at least 1 problem at a time")
+    problems = _summable(cost.detach()).reshape(-1, q, q)
+    solve = engine or choose(cost.device, q)
+    return torch.cat([solve(part) for part in torch.split(problems, chunk)]).reshape(cost.shape[:-1])
+
+
+def choose(device: torch.device, q: int) -> Engine:
+    """Choose the engine expected to solve problems of size `q` fastest on `device`, of those that are installed.
+
+    Permutations where they are few (q up to 5, or up to 4 beside numba); else on CUDA Triton or batched torch, and on
+    the CPU numba or SciPy. The choice does not depend on the number of problems, so that neither the batch nor the
+    chunks decide which of several equally good matchings is taken. Other devices are served by the CPU's engines.
+    """
+    if device.type == "cuda":
+        if q <= LARGEST_ENUMERATED:
+            return permutations
+        return triton_programs if TRITON_IS_INSTALLED and q <= LARGEST_PROGRAM else torch_batched
+    if NUMBA_IS_INSTALLED:
+        return permutations if q <= LARGEST_ENUMERATED_BESIDE_NUMBA else numba_threads
+    return permutations if q <= LARGEST_ENUMERATED else scipy_loop
+
+
+def _summable(cost: Tensor) -> Tensor:
+    """Refuse costs that are not finite; halve those whose sums would overflow, often enough."""
+    if not cost.numel():
+        return cost
+    low, high = torch.stack(torch.aminmax(cost)).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             f"cost {tuple(cost.shape)} holds values that are not finite; look for overflow or NaN in its origin"
         )
-    problems = cost.reshape(-1, q, q)
-    solve = engine or choose(cost.device, q, min(len(problems), chunk))
-    parts = [solve(part) for part in torch.split(problems, chunk)]
-    return torch.cat(parts).reshape(cost.shape[:-1])
-
-
-def choose(device: torch.device, q: int, n: int) -> Engine:
-    """Choose the engine expected to solve `n` problems of size `q` fastest on `device`, of those that are installed."""
-    return permutations if q <= LARGEST_ENUMERATED else scipy_loop
+    return cost * 2.0**-64 if max(-low, high) > SUMS_MAY_OVERFLOW else cost
