@@ -166,10 +166,10 @@ def test_every_engine_gives_the_same_loss(q, generator, monkeypatch):
     assert all(torch.equal(loss, losses[0]) for loss in losses)
 
 
-@pytest.mark.parametrize("q", [4, 9])
-def test_compiled_code_finds_the_same(q, generator):
-    a, b = torch.randn(2, 30, q, 3, generator=generator)
-    torch.testing.assert_close(torch.compile(wasserstein, backend="eager")(a, b), wasserstein(a, b), rtol=0, atol=0)
+def test_compilers_see_one_operation():
+    """Without a break of the graph; in a child, since checks of shapes break it."""
+    command = [sys.executable, Path(__file__).with_name("compiled_distance.py"), "4", "9"]
+    subprocess.run(command, check=True)
 
 
 @needs_numba

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import no_type_check
 
 import torch
 from torch import Tensor
@@ -40,9 +41,10 @@ def linear_assignment(cost: Costs, *, engine: Engine | None = None, chunk: int =
         raise ValueError(f"cost has shape {tuple(cost.shape)}: its last two axes must be equal and at least 1")
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}: hold at least 1 problem at a time")
-    problems = _summable(cost.detach()).reshape(-1, q, q)
-    solve = engine or choose(cost.device, q)
-    return torch.cat([solve(part) for part in torch.split(problems, chunk)]).reshape(cost.shape[:-1])
+    if engine is None and torch.compiler.is_compiling():
+        matching: Tensor = _in_one_piece(cost.detach(), chunk)
+        return matching
+    return _solve(cost.detach(), engine or choose(cost.device, q), chunk)
 
 
 def choose(device: torch.device, q: int) -> Engine:
@@ -71,3 +73,21 @@ def _summable(cost: Tensor) -> Tensor:
             f"cost {tuple(cost.shape)} holds values that are not finite; look for overflow or NaN in its origin"
         )
     return cost * 2.0**-64 if max(-low, high) > SUMS_MAY_OVERFLOW else cost
+
+
+def _solve(cost: Tensor, solve: Engine, chunk: int) -> Tensor:
+    problems = _summable(cost).reshape(-1, *cost.shape[-2:])
+    return torch.cat([solve(part) for part in torch.split(problems, chunk)]).reshape(cost.shape[:-1])
+
+
+@torch.library.custom_op("context_prediction::linear_assignment", mutates_args=())
+@no_type_check
+def _in_one_piece(cost: Tensor, chunk: int) -> Tensor:
+    """Keep compilers out of the engines; no graph is broken."""
+    return _solve(cost, choose(cost.device, cost.shape[-1]), chunk)
+
+
+@_in_one_piece.register_fake
+@no_type_check
+def _shape_in_one_piece(cost: Tensor, chunk: int) -> Tensor:
+    return cost.new_empty(cost.shape[:-1], dtype=torch.int64)
