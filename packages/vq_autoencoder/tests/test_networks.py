@@ -114,3 +114,21 @@ def test_images_out_of_range_bring_one_warning(small_kl, images):
 def test_compiled_and_meta_networks_look_at_no_values(small_kl):
     with torch.device("meta"):
         assert small_kl().encode(torch.zeros(1, 3, 16, 16)).values.shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_without_gradients_values_are_the_same_and_inputs_unharmed(small_kl, images, mixed):
+    """Without them activations are overwritten and channels stand last."""
+    autoencoder = small_kl(attention_resolutions=(8,)).eval()
+    before = images.clone()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        kept = autoencoder.encode(images, sample=False).values.detach()
+        decoded = autoencoder.decode(kept).detach()
+        with torch.no_grad():
+            again = autoencoder.encode(images, sample=False).values
+            tolerance = {"atol": 2e-2 if mixed else 1e-5, "rtol": 2e-2 if mixed else 1e-5}
+            torch.testing.assert_close(again, kept, **tolerance)
+            latents = kept.clone()
+            torch.testing.assert_close(autoencoder.decode(latents), decoded, **tolerance)
+    assert torch.equal(images, before)
+    assert torch.equal(latents, kept)

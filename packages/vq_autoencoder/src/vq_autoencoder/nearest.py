@@ -12,6 +12,7 @@ DISTANCES_AT_ONCE = 2**19
 CODES_AT_ONCE = 64
 
 
+@torch.no_grad()
 def nearest_code(latents: Rows, codebook: Codebook) -> TokenRow:
     """`argmin_k |z - e_k|^2` for every row, the lowest index on a tie.
 
@@ -20,10 +21,18 @@ def nearest_code(latents: Rows, codebook: Codebook) -> TokenRow:
 
     Source: VQGAN quantisation
     """
-    size = max(DISTANCES_AT_ONCE // codebook.shape[0], codebook.shape[1])
+    codebook = codebook.to(latents.dtype)
+    k, d = codebook.shape
+    size = max(1, DISTANCES_AT_ONCE // k, min(d, len(latents)))
     half_norms = 0.5 * codebook.square().sum(dim=1)
-    blocks = (latents[start : start + size] for start in range(0, len(latents), size))
-    return torch.cat([lowest(half_norms - block @ codebook.T) for block in blocks])
+    distances = latents.new_empty(min(size, len(latents)), k)
+    found = []
+    for block in torch.split(latents, size):
+        part = distances[: len(block)]
+        torch.mm(block, codebook.T, out=part)
+        torch.sub(half_norms, part, out=part)
+        found.append(lowest(part))
+    return torch.cat(found)
 
 
 def lowest(values: Float[Tensor, "n k"]) -> TokenRow:

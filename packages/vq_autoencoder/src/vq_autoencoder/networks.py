@@ -24,6 +24,21 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v)
 
 
+def _silu(x: Grid) -> Grid:
+    """SiLU, written over its argument where no gradient will need that: half the memory, and the same values."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _laid_out(x: Grid, layout: Layout) -> Grid:
+    """The same values with channels last where convolutions are a twentieth faster: on a CPU, without a gradient.
+
+    Networks with patches are small, and gain nothing.
+    """
+    if x.device.type == "cpu" and not torch.is_grad_enabled() and layout.patch == 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
 def _normalisation(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(g for g in range(1, min(groups, channels) + 1) if channels % g == 0), channels, eps=1e-6)
 
@@ -42,11 +57,13 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Grid) -> Float[Tensor, "b e h w"]:
         """Add the convolutions' result to the input."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        residual: Tensor = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(_silu(self.norm1(x)))
+        residual: Tensor = self.conv2(_silu(self.norm2(h)))
         if hasattr(self, "nin_shortcut"):
             x = self.nin_shortcut(x)
-        return x + residual
+        if torch.is_grad_enabled() or x.dtype != residual.dtype:
+            return x + residual
+        return residual.add_(x)
 
 
 class AttentionBlock(nn.Module):
@@ -189,10 +206,10 @@ class Encoder(nn.Module):
         self.layout.check(images)
         if self._looks and not torch.compiler.is_compiling():
             self._looks = not (warn_of_range(images) or self.training or images.is_cuda)
-        h = self.conv_in(images)
+        h = self.conv_in(_laid_out(images, self.layout))
         for level in self.down:
             h = level(h)
-        features: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        features: Tensor = self.conv_out(_silu(self.norm_out(self.mid(h))))
         return features
 
 
@@ -225,8 +242,8 @@ class Decoder(nn.Module):
 
     def forward(self, features: Grid) -> Images:
         """Decode features."""
-        h = self.mid(self.conv_in(features))
+        h = self.mid(self.conv_in(_laid_out(features, self.layout)))
         for level in reversed(self.up):
             h = level(h)
-        h = self.conv_out(F.silu(self.norm_out(h)))
+        h = self.conv_out(_silu(self.norm_out(h)))
         return F.pixel_shuffle(h, self.layout.patch)
