@@ -1,11 +1,10 @@
 """The assignment engine for CUDA: a Triton kernel, one program for each problem."""
 
-from importlib.util import find_spec
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-TRITON_IS_INSTALLED = find_spec("triton") is not None
 LARGEST_PROGRAM = 128
 
 
@@ -38,3 +37,13 @@ def triton_programs(cost: Tensor) -> Tensor:
         with torch.cuda.device(cost.device) if cost.is_cuda else torch.no_grad():
             solve[(n,)](problems, matching, q, WIDTH=triton.next_power_of_2(q), num_warps=1, enable_fp_fusion=False)
     return matching
+
+
+@lru_cache
+def triton_is_usable() -> bool:
+    """Whether Triton is installed, with all that it needs itself."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return True

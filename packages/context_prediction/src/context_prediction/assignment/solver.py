@@ -11,7 +11,7 @@ from context_prediction._types import Costs, Matching
 
 from .batched import torch_batched
 from .enumeration import permutations
-from .programs import LARGEST_PROGRAM, TRITON_IS_INSTALLED, triton_programs
+from .programs import LARGEST_PROGRAM, triton_is_usable, triton_programs
 from .sequential import scipy_loop
 from .threads import NUMBA_IS_INSTALLED, numba_threads
 
@@ -57,7 +57,7 @@ def choose(device: torch.device, q: int) -> Engine:
     if device.type == "cuda":
         if q <= LARGEST_ENUMERATED:
             return permutations
-        return triton_programs if TRITON_IS_INSTALLED and q <= LARGEST_PROGRAM else torch_batched
+        return triton_programs if q <= LARGEST_PROGRAM and triton_is_usable() else torch_batched
     if NUMBA_IS_INSTALLED:
         return permutations if q <= LARGEST_ENUMERATED_BESIDE_NUMBA else numba_threads
     return permutations if q <= LARGEST_ENUMERATED else scipy_loop
