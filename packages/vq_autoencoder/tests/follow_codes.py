@@ -1,4 +1,4 @@
-"""A program: as rank 0 or 1 of two, let codes follow half of a few batches, and save them."""
+"""A program: as rank 0 or 1 of two, let codes follow every second example of a few batches, and save them."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,8 @@ from vq_autoencoder import LookupFreeQuantizer, VectorQuantizer
 def follow(steps: torch.Tensor, revival_threshold: float) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     module = VectorQuantizer(codes=6, width=2, ema_decay=0.9, revival_threshold=revival_threshold)
+    if revival_threshold:
+        module.initialise(steps[0], generator=torch.Generator().manual_seed(9))
     for index, latents in enumerate(steps):
         module(latents, generator=torch.Generator().manual_seed(index))
     return module.state_dict()
@@ -29,7 +31,7 @@ def entropy_gradient(latents: torch.Tensor) -> torch.Tensor:
 
 
 def follow_all(examples: slice) -> dict[str, torch.Tensor]:
-    steps = torch.randn(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))[:, examples]
+    steps = torch.randn(3, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0))[:, examples]
     entropies = {"entropies.gradient": entropy_gradient(steps[0])}
     states = {"plain": follow(steps, 0.0), "revived": follow(steps, 1.5)}
     return entropies | {f"{run}.{name}": value for run, state in states.items() for name, value in state.items()}
@@ -38,7 +40,7 @@ def follow_all(examples: slice) -> dict[str, torch.Tensor]:
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    save_file(follow_all(slice(rank, rank + 1)), folder / f"{rank}.safetensors")
+    save_file(follow_all(slice(rank, None, 2)), folder / f"{rank}.safetensors")
     dist.destroy_process_group()
 
 

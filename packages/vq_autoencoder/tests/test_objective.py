@@ -11,6 +11,7 @@ from vq_autoencoder import (
     discriminator_from_taming,
     gradient_difference,
     hinge_loss,
+    logistic_loss,
     mean_over_elements,
     sum_over_elements,
 )
@@ -128,6 +129,16 @@ def test_no_gradient_needs_no_graph(small_vq, images):
     assert autoencoding.loss.isfinite().all()
 
 
+def test_logistic_loss_is_the_cross_entropy_of_real_and_fake(small_vq, images):
+    """Checks: VQGAN adversarial loss"""
+    adversary = PatchGAN(channels=4, layers=1).eval()
+    objective = FirstStageObjective(small_vq(), adversary=adversary, adversarial_loss=logistic_loss)
+    judged = objective.discriminator_loss(images, images.flip(0), step=0)
+    scores = torch.sigmoid(adversary(images)), torch.sigmoid(adversary(images.flip(0)))
+    expected = -0.5 * (scores[0].log().mean(dim=(1, 2, 3)) + (1 - scores[1]).log().mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(judged, expected)
+
+
 def test_hinge_stops_at_the_margin():
     """Checks: VQGAN adversarial loss"""
     real, fake = (torch.tensor(values).view(2, 1, 1, 2) for values in ([2.0, 0.0, 1.0, 1.0], [-2.0, 0.0, -1.0, -1.0]))
@@ -172,6 +183,8 @@ def test_adversarial_parts_equal_those_of_taming(golden):
     torch.testing.assert_close(
         hinge_loss(io["logits_real"], io["logits_fake"]).mean(), io["hinge_d_loss"], rtol=2e-5, atol=0
     )
+    logistic = logistic_loss(io["logits_real"], io["logits_fake"]).mean()
+    torch.testing.assert_close(logistic, io["vanilla_d_loss"], rtol=2e-5, atol=0)
     last_layer = io["vq.last_layer"].clone().requires_grad_()
     fake = F.conv2d(io["vq.features"], last_layer, padding=1)
     nll = absolute_error(io["vq.inputs"], fake).mean()

@@ -253,7 +253,7 @@ def test_two_ranks_keep_the_codebook_of_one(tmp_path):
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    for name, value in alone(slice(0, 2)).items():
+    for name, value in alone(slice(None)).items():
         torch.testing.assert_close(first[name], value, atol=1e-6, rtol=0)
     assert not torch.equal(first["revived.codebook"], first["plain.codebook"])
 

@@ -37,6 +37,7 @@ from .objective import absolute_error as absolute_error
 from .objective import adaptive_weight as adaptive_weight
 from .objective import gradient_difference as gradient_difference
 from .objective import hinge_loss as hinge_loss
+from .objective import logistic_loss as logistic_loss
 from .objective import mean_over_elements as mean_over_elements
 from .objective import sum_over_elements as sum_over_elements
 from .posterior import DiagonalGaussian as DiagonalGaussian

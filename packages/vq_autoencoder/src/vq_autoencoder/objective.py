@@ -20,6 +20,7 @@ from .results import Reconstruction
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Reduction: TypeAlias = Callable[[Tensor], Tensor]
+Judgement: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,16 @@ def hinge_loss(real: Logits, fake: Logits) -> PerExample:
     return 0.5 * (F.relu(1 - real).mean(dim=(1, 2, 3)) + F.relu(1 + fake).mean(dim=(1, 2, 3)))
 
 
+def logistic_loss(real: Logits, fake: Logits) -> PerExample:
+    """Return the discriminator's `-1/2 (mean log s(D(x)) + mean log(1 - s(D(x_hat))))`, s the logistic function.
+
+    What the released code calls "vanilla".
+
+    Source: VQGAN adversarial loss
+    """
+    return 0.5 * (F.softplus(-real).mean(dim=(1, 2, 3)) + F.softplus(fake).mean(dim=(1, 2, 3)))
+
+
 def adaptive_weight(reconstruction_loss: Scalar, adversarial_loss: Scalar, last_layer: Tensor) -> Scalar:
     """Return `|grad reconstruction| / (|grad adversarial| + 1e-4)` at `last_layer`, clamped to [0, 1e4], detached.
 
@@ -96,6 +107,7 @@ class FirstStageObjective(nn.Module):
     Args:
         distance: (x, x_hat) to a distance per element (b, c, H, W).
         perceptual: (x, x_hat) to a distance per example (b,), added to every element.
+        adversarial_loss: (logits of real, of fake) to the adversary's loss per example: `hinge_loss`, `logistic_loss`.
         reduction: elements (b, c, H, W) to examples (b,). None takes that of the released code: the mean for a
             TokenAutoencoder, the sum for a KLAutoencoder, where `kl_weight` 1e-6 belongs to it. With the mean, divide
             `kl_weight` by the number of elements.
@@ -122,6 +134,7 @@ class FirstStageObjective(nn.Module):
         adversary: PatchGAN | None = None,
         adversarial_weight: float = 0.75,
         adversarial_start: int = 0,
+        adversarial_loss: Judgement = hinge_loss,
         reduction: Reduction | None = None,
         log_variance: float = 0.0,
     ) -> None:
@@ -136,6 +149,7 @@ class FirstStageObjective(nn.Module):
         self.kl_weight = kl_weight
         self.adversarial_weight = adversarial_weight
         self.adversarial_start = adversarial_start
+        self.adversarial_loss = adversarial_loss
         summed = isinstance(autoencoder, KLAutoencoder)
         self.reduction = reduction or (sum_over_elements if summed else mean_over_elements)
         self.log_variance = log_variance
@@ -169,7 +183,7 @@ class FirstStageObjective(nn.Module):
         return Autoencoding(torch.stack(list(terms.values())).sum(dim=0), reconstruction, terms)
 
     def discriminator_loss(self, images: Images, reconstruction: Images, *, step: int) -> PerExample:
-        """Hinge loss of the adversary per example; 0 before `adversarial_start`. The reconstruction gets no gradient.
+        """Loss of the adversary per example; 0 before `adversarial_start`. The reconstruction gets no gradient.
 
         Raises:
             ValueError: the objective has no adversary.
@@ -179,7 +193,7 @@ class FirstStageObjective(nn.Module):
         if self.adversary is None:
             raise ValueError("this objective has no adversary; pass adversary=PatchGAN()")
         real, fake = (self.adversary(x.detach()).float() for x in (images, reconstruction.to(images.dtype)))
-        return hinge_loss(real, fake) * float(step >= self.adversarial_start)
+        return self.adversarial_loss(real, fake) * float(step >= self.adversarial_start)
 
     def _error(self, images: Images, fake: Images) -> dict[str, PerExample]:
         precision = math.exp(-self.log_variance)

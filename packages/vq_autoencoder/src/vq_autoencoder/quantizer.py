@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ._types import Codebook, Grid, PerExample, Rows, TokenGrid, TokenRow
 from .codes import Quantised, Quantizer, as_rows, mean_square, straight_through
 from .nearest import nearest_code
-from .ranks import from_first, rows_of_all, sum_over
+from .ranks import examples_of_all, from_first, sum_over
 
 USAGE_DECAY = 0.99
 
@@ -23,7 +23,8 @@ class VectorQuantizer(Quantizer):
     With `ema_decay` the codes are not trained by gradient but follow moving averages of the latents assigned to them.
     With `revival_threshold` a code whose moving average of uses per step falls below it is re-drawn from the batch,
     and its averages start afresh. Both happen in training mode only, over all ranks where `torch.distributed` is
-    initialised: then every rank keeps the codebook that one rank would have with the batches joined in order of rank.
+    initialised: then every rank keeps the codebook that one rank would have with the joint batch, dealt to the ranks
+    one example at a time.
     With `cosine` latents and codes are divided by their lengths first, so that the nearest code is that of the least
     angle.
 
@@ -105,7 +106,7 @@ class VectorQuantizer(Quantizer):
             terms = self.terms(latents, vectors)
             quantised = straight_through(latents, vectors)
             if self.training:
-                self._follow(as_rows(latents.detach()), indices.flatten(), generator)
+                self._follow(latents.detach(), indices.flatten(), generator)
         return Quantised(quantised, indices, terms)
 
     def terms(self, latents: Grid, vectors: Grid) -> dict[str, PerExample]:
@@ -123,8 +124,8 @@ class VectorQuantizer(Quantizer):
     @torch.no_grad()
     def initialise(self, latents: Grid, *, generator: torch.Generator | None = None) -> None:
         """Set the codes to latents drawn without replacement; with fewer latents than codes some are drawn again."""
-        rows = as_rows(self._measured(latents)).to(self.codebook.dtype)
-        self._place(torch.ones(self.size, dtype=torch.bool, device=self.codebook.device), rows, generator)
+        every = torch.ones(self.size, dtype=torch.bool, device=self.codebook.device)
+        self._place(every, self._measured(latents).to(self.codebook.dtype), generator)
 
     def _measured(self, latents: Grid) -> Grid:
         return F.normalize(latents, dim=1) if self.cosine else latents
@@ -133,7 +134,7 @@ class VectorQuantizer(Quantizer):
         return F.embedding(indices, self.codes).permute(0, 3, 1, 2)
 
     @torch.no_grad()
-    def _follow(self, rows: Rows, indices: TokenRow, generator: torch.Generator | None) -> None:
+    def _follow(self, latents: Grid, indices: TokenRow, generator: torch.Generator | None) -> None:
         """Moving averages `N <- g N + (1 - g) n`, `m <- g m + (1 - g) sum(z)`, `e = m / N`; then revival.
 
         Source: VQ-VAE moving average codebook
@@ -144,15 +145,15 @@ class VectorQuantizer(Quantizer):
         counts = torch.bincount(indices, minlength=self.size).to(self.usage.dtype)
         self.usage.lerp_(sum_over(counts), 1 - decay)
         if self.ema_decay is not None:
-            sums = torch.zeros_like(self.sums).index_add_(0, indices, rows)
+            sums = torch.zeros_like(self.sums).index_add_(0, indices, as_rows(latents))
             self.sums.lerp_(sum_over(sums), 1 - decay)
             alive = self.usage > torch.finfo(self.usage.dtype).tiny
             self.codebook[alive] = self.sums[alive] / self.usage[alive, None]
         if self.revival_threshold > 0 and bool((dead := self.usage < self.revival_threshold).any()):
-            self._place(dead, rows, generator)
+            self._place(dead, latents, generator)
 
-    def _place(self, chosen: Tensor, rows: Rows, generator: torch.Generator | None) -> None:
-        drawn = from_first(_draw(rows_of_all(rows), int(chosen.sum()), generator))
+    def _place(self, chosen: Tensor, latents: Grid, generator: torch.Generator | None) -> None:
+        drawn = from_first(_draw(as_rows(examples_of_all(latents)), int(chosen.sum()), generator))
         self.codebook[chosen] = drawn
         if hasattr(self, "usage"):
             self.usage[chosen] = self._fresh_usage

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ._types import Rows
+from ._types import Grid
 
 
 def together() -> bool:
@@ -21,17 +21,23 @@ def sum_over(values: Tensor) -> Tensor:
     return values
 
 
-def rows_of_all(rows: Rows) -> Rows:
-    """The rows of all ranks, in order of rank; ranks may have different numbers of them."""
+def examples_of_all(latents: Grid) -> Grid:
+    """The examples of all ranks in the order of the batch that they were dealt from: one to each rank, in turn.
+
+    Where ranks have different numbers of them, those of one rank follow those of another.
+    """
     if not together():
-        return rows
-    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
-    padded = rows.new_zeros(max(int(count) for count in counts), rows.shape[1])
-    padded[: len(rows)] = rows
+        return latents
+    counts = [torch.zeros((), dtype=torch.int64, device=latents.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor(len(latents), device=latents.device))
+    numbers = [int(count) for count in counts]
+    padded = latents.new_zeros(max(numbers), *latents.shape[1:])
+    padded[: len(latents)] = latents
     gathered = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(gathered, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
+    if len(set(numbers)) == 1:
+        return torch.stack(gathered, dim=1).flatten(0, 1)
+    return torch.cat([part[:number] for part, number in zip(gathered, numbers, strict=True)])
 
 
 def from_first(values: Tensor) -> Tensor:
