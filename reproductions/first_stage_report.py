@@ -20,7 +20,7 @@ def write_comparison(out: Path, results: Mapping[str, Any], pictures: Mapping[st
     The picture has one row for each key of `pictures`, in order, and the first held-out images as columns.
     """
     write_json(out / "autoencoders.json", results)
-    text = table(results)
+    text = f"{table(results)}\n\nreconstructions.png, from the top: {'; '.join(pictures)}."
     (out / "autoencoders.md").write_text(text + "\n", encoding="utf-8")
     shown = torch.cat([images[:SHOWN] for images in pictures.values()])
     columns = min(SHOWN, len(next(iter(pictures.values()))))

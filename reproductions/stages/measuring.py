@@ -92,7 +92,8 @@ def compare(desk: Desk) -> None:
     space = pixel_space()
     if settings.features is not None:
         network = cifar_resnet(Path(settings.features))
-        space = module_space(f"cifar-resnet{layers(network)}", network)
+        version = "1" if real.shape[-1] == 32 else f"1, {real.shape[-1]} pixels averaged to 32"
+        space = module_space(f"cifar-resnet{layers(network)}", network, version=version)
     features = [torch.cat([space(part) for part in images.split(256)]).double() for images in (real, fake)]
 
     def distance(real: Tensor, fake: Tensor) -> Score:
