@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from context_prediction import ContextPrediction, Signal
+from context_prediction import ContextPrediction, Signal, total_loss
 from reproductions.experiment import Context
 
 
@@ -32,5 +32,5 @@ class WithContext(nn.Module):
     def forward(self, denoising: Any, target: Tensor, *, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Named scalars of a batch; `target` (b, c, h, w) is the clean grid whose neighbours are predicted."""
         context = self.context(denoising.features, target, t=denoising.t, generator=generator)
-        total = (denoising.loss + self.weight(denoising.t) * context.loss).mean()
-        return {"loss": total, "loss/base": denoising.loss.mean(), "loss/context": context.loss.mean()}
+        total = total_loss(denoising.loss, context.loss, self.weight(denoising.t))
+        return {**total.terms, "loss": total.loss.mean()}
