@@ -276,9 +276,7 @@ def test_sinkhorn_divergence_is_that_of_pot():
         plan = ot.sinkhorn(uniform, uniform, cost, entropy, method="sinkhorn_log", numItermax=1_000, warn=False)
         return (plan * cost).sum() + entropy * (plan * (plan / 0.04).log()).sum()
 
-    peer = [
-        regularised(x, y) - (regularised(x, x) + regularised(y, y)) / 2 for x, y in zip(a, b, strict=True)
-    ]
+    peer = [regularised(x, y) - (regularised(x, x) + regularised(y, y)) / 2 for x, y in zip(a, b, strict=True)]
     torch.testing.assert_close(Sinkhorn(blur=blur, scaling=0.99)(a, b), torch.stack(peer), rtol=1e-3, atol=1e-4)
 
 
@@ -322,4 +320,3 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "geomloss", None)
     with pytest.raises(ImportError, match=r"Sinkhorn needs geomloss; .*context-prediction\[sinkhorn\]"):
         Sinkhorn()(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
-
