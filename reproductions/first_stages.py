@@ -29,8 +29,10 @@ STUDY = {
     "FSQ": "fsq-f4-32",
     "LFQ": "lfq-f4-32",
     "KL": "kl-f4-32",
+    "KL, as many bits as codes": "kl-f4-32",
 }
 LARGER = {"VQ, moving averages, revival": "vq-f4-64", "KL": "kl-f4-64"}
+KL_WEIGHTS = {"KL, as many bits as codes": 7e-5}
 
 
 def train(options: TrainOptions) -> int:
@@ -84,7 +86,7 @@ def _plan(
             _training(name, options, batch, rate),
             reconstructions=options.held_out,
             unquantised=min(6_400, options.samples // 10),
-            kl_weight=kl_weight,
+            kl_weight=KL_WEIGHTS.get(title, kl_weight),
             adversarial=adversarial,
         )
         for title, name in names.items()
@@ -211,6 +213,7 @@ def _results(
     root = out / "stages"
     first = next(iter(variants.values()))
     facts = _json(first.trained.inputs["data"].folder(root) / "facts.json")
+    facts["name"] = Path(facts["name"]).name
     rows = []
     for title, variant in variants.items():
         setting = variant.trained.settings
@@ -219,6 +222,7 @@ def _results(
             {
                 "autoencoder": title,
                 "preset": setting.preset,
+                "kl weight": setting.stage.kl_weight,
                 **(variant.trained.size() if variant.trained.size else {}),
                 "seconds": receipts[variant.trained.digest]["cost"]["seconds"],
                 "codes": _json(folder / "codes.json"),

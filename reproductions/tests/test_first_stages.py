@@ -64,11 +64,12 @@ def test_a_preset_is_trained_on_drawings_and_measured(tmp_path: Path, capsys: py
     assert weights.stat().st_mtime_ns == written
 
 
-def test_the_study_logs_the_use_of_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_plans_every_bottleneck_and_a_second_gaussian(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(StudyOptions(out=tmp_path, dry_run=True, **FEW)) == 0
     plan = capsys.readouterr().out
     for preset in ("vq-gradient", "vq-ema", "vq", "vq-cosine", "fsq", "lfq", "kl"):
         assert f"{preset}-f4-32 train" in plan
+    assert plan.count("kl-f4-32 train") == 2
     assert not list(tmp_path.iterdir())
 
 
