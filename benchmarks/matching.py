@@ -1,109 +1,125 @@
-"""Assignment against a SciPy loop, and the whole context loss as a share of a training step of a small U-Net.
+"""The assignment engines beside a SciPy loop and a POT loop, after a check that all find the same least totals.
 
-python benchmarks/matching.py [--repeats N] [--problems N] [--threads N]
+python benchmarks/matching.py [--repeats N] [--problems N] [--threads N] [--sizes Q ...] [--kind uniform|distances]
+
+Loops over single problems, and the batched engine on a CPU, are timed on a part of the problems and scaled up; the
+report says so. On CUDA there are rows for Triton, batched torch and, where it is installed, torch-linear-assignment.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from timing import interleave, report
-from torch import Tensor, nn
+from torch import Tensor
 
-from context_prediction import ContextPrediction, linear_assignment
+from context_prediction import linear_assignment
+from context_prediction.assignment import numba_threads, permutations, scipy_loop, torch_batched, triton_programs
+from context_prediction.assignment.programs import LARGEST_PROGRAM, triton_is_usable
+from context_prediction.assignment.threads import NUMBA_IS_INSTALLED
 
-
-def scipy_loop(cost: Tensor) -> Tensor:
-    return torch.stack([torch.from_numpy(linear_sum_assignment(problem)[1]) for problem in cost.numpy()])
-
-
-def assignment(q: int, *, problems: int, repeats: int) -> None:
-    cost = torch.rand(problems, q, q, generator=torch.Generator().manual_seed(q))
-    totals = [cost.gather(2, solve(cost)[..., None]).sum((1, 2)) for solve in (linear_assignment, scipy_loop)]
-    torch.testing.assert_close(*totals, rtol=1e-6, atol=0)
-    times = interleave(
-        {"linear_assignment": lambda: linear_assignment(cost), "scipy loop": lambda: scipy_loop(cost)}, repeats=repeats
-    )
-    title = f"Assignment, q = {q}, {problems:,} problems"
-    report(f"matching-q{q}", title, times, baseline="scipy loop", notes="float32; equal least costs checked first")
+BASELINE = "SciPy loop"
+SHARES = {"POT emd2 loop": 16, "batched torch": 16}
+SMALLEST_PART = 64
 
 
-class Block(nn.Module):
-    def __init__(self, width_in: int, width: int) -> None:
-        super().__init__()
-        self.enter = nn.Sequential(nn.GroupNorm(8, width_in), nn.SiLU(), nn.Conv2d(width_in, width, 3, padding=1))
-        self.leave = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
-        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.leave(self.enter(x))
+def costs(kind: str, problems: int, q: int) -> Tensor:
+    generator = torch.Generator().manual_seed(q)
+    if kind == "uniform":
+        return torch.rand(problems, q, q, generator=generator)
+    return torch.cdist(*torch.randn(2, problems, q, 3, generator=generator)) ** 2
 
 
-class SmallUNet(nn.Module):
-    """Two levels, two blocks each way; hands out the input of its last layer."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.Sequential(Block(width, width), Block(width, width))
-        self.shrink = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.middle = nn.Sequential(Block(2 * width, 2 * width), Block(2 * width, 2 * width))
-        self.grow = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
-        self.up = nn.Sequential(Block(2 * width, width), Block(width, width))
-        self.last = nn.Conv2d(width, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        high = self.down(self.enter(x))
-        features = self.up(torch.cat([high, self.grow(self.middle(self.shrink(high)))], 1))
-        return self.last(features), features
+def bare_loop(cost: Tensor) -> Tensor:
+    return torch.from_numpy(np.array([linear_sum_assignment(problem)[1] for problem in cost.numpy()]))
 
 
-def training_step(model: SmallUNet, context: ContextPrediction | None, x: Tensor) -> Callable[[], None]:
-    modules = nn.ModuleList([model] if context is None else [model, context])
-    optimiser = torch.optim.AdamW(modules.parameters(), 1e-4)
+def pot_loop() -> Callable[[Tensor], Tensor]:
+    import ot
 
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            estimate, features = model(x)
-            loss = (estimate.float() - x).square().mean()
-            if context is not None:
-                loss = loss + 0.1 * context(features, x).loss.mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    def solve(cost: Tensor) -> Tensor:
+        problems = cost.double().numpy()
+        means = [ot.emd2([], [], problem) for problem in problems]
+        return torch.tensor(means, dtype=torch.float64) * cost.shape[-1]
 
-    return step
+    return solve
 
 
-def share_of_a_step(*, batch: int, width: int, channels: int, side: int, repeats: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(batch, channels, side, side)
-    heads = {
-        "without": None,
-        "with, q = 4, latent 16": ContextPrediction(features=width, target=channels, samples=4, latent=16),
-        "with, q = 4, latent 32": ContextPrediction(features=width, target=channels, samples=4, latent=32),
-        "with, q = 4": ContextPrediction(features=width, target=channels, samples=4),
-        "with, q = 5": ContextPrediction(features=width, target=channels, samples=5),
-    }
-    steps = {name: training_step(SmallUNet(channels, width), head, x) for name, head in heads.items()}
-    title = f"A training step of a small U-Net, with the context loss and without, {side} x {side} grid"
-    notes = f"batch {batch}, {width} feature channels, {channels} target channels, stride 3, bf16 autocast, AdamW"
-    report("matching-step", title, interleave(steps, repeats=repeats), baseline="without", notes=notes)
+def on_cpu(q: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    engines: dict[str, Callable[[Tensor], Tensor]] = {BASELINE: bare_loop, "linear_assignment": linear_assignment}
+    if NUMBA_IS_INSTALLED:
+        engines["numba threads"] = engine(numba_threads)
+    engines["SciPy engine"] = engine(scipy_loop)
+    if q <= 5:
+        engines["permutations"] = engine(permutations)
+    return {**engines, "batched torch": engine(torch_batched), "POT emd2 loop": pot_loop()}
+
+
+def on_cuda(q: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    engines: dict[str, Callable[[Tensor], Tensor]] = {"batched torch, CUDA": engine(torch_batched)}
+    if triton_is_usable() and q <= LARGEST_PROGRAM:
+        engines["Triton, CUDA"] = engine(triton_programs)
+    if q <= 5:
+        engines["permutations, CUDA"] = engine(permutations)
+    try:
+        from torch_linear_assignment import batch_linear_assignment
+    except ImportError:
+        return engines
+    return {**engines, "torch-linear-assignment, CUDA": batch_linear_assignment}
+
+
+def engine(solve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda cost: linear_assignment(cost, engine=solve)
+
+
+def totals(cost: Tensor, answer: Tensor) -> Tensor:
+    """Totals of matchings, or, of a peer that gives none, its own."""
+    if answer.is_floating_point():
+        return answer
+    return cost.double().gather(2, answer.to(cost.device)[..., None]).sum((1, 2))
+
+
+def check(engines: Mapping[str, Callable[[Tensor], Tensor]], cost: Tensor) -> None:
+    expected = totals(cost, bare_loop(cost.cpu())).cpu()
+    for name, solve in engines.items():
+        found = totals(cost, solve(cost)).cpu()
+        torch.testing.assert_close(
+            found.double(), expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+def measure(q: int, *, kind: str, problems: int, repeats: int) -> None:
+    cost, calls, scales = costs(kind, problems, q), {}, {}
+    for device, engines in [("cpu", on_cpu(q)), *([("cuda", on_cuda(q))] if torch.cuda.is_available() else [])]:
+        check(engines, cost[:SMALLEST_PART].to(device))
+        there = cost.to(device)
+        for name, solve in engines.items():
+            part = min(problems, max(SMALLEST_PART, problems // SHARES.get(name, 1)))
+            title = name if part == problems else f"{name} (measured on {part:,} problems, scaled up)"
+            calls[title] = lambda solve=solve, costs=there[:part]: solve(costs)
+            scales[title] = problems / part
+    seconds = interleave(calls, repeats=repeats, warmup=1)
+    times = {name: [second * scales[name] for second in measured] for name, measured in seconds.items()}
+    title = f"Assignment, q = {q}, {problems:,} problems, {kind}"
+    notes = "float32; equal least totals checked first"
+    report(f"matching-{kind}-q{q}", title, times, baseline=BASELINE, notes=notes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--problems", type=int, default=16_384)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--problems", type=int, default=65_536)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 5, 9, 24, 48])
+    parser.add_argument("--kind", choices=["uniform", "distances"], default="uniform")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for q in (3, 4, 5):
-        assignment(q, problems=options.problems, repeats=options.repeats)
-    share_of_a_step(batch=32, width=64, channels=4, side=8, repeats=options.repeats)
+    for q in options.sizes:
+        measure(q, kind=options.kind, problems=options.problems, repeats=options.repeats)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import linear_sum_assignment
 
 import context_prediction.assignment.solver as solver
+import context_prediction.assignment.threads as threads_module
 from context_prediction import linear_assignment, transport, wasserstein
 from context_prediction.assignment import (
     choose,
@@ -24,10 +25,11 @@ from context_prediction.assignment import (
     torch_batched,
     triton_programs,
 )
-from context_prediction.assignment.threads import NUMBA_IS_INSTALLED
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-needs_numba = pytest.mark.skipif(not NUMBA_IS_INSTALLED, reason="numba, of the extra 'fast', is not installed")
+needs_numba = pytest.mark.skipif(
+    not threads_module.NUMBA_IS_INSTALLED, reason="numba, of the extra 'fast', is not installed"
+)
 numba_param = pytest.param(numba_threads, marks=needs_numba)
 engines = pytest.mark.parametrize("engine", [permutations, scipy_loop, numba_param, torch_batched])
 large_engines = pytest.mark.parametrize("engine", [scipy_loop, numba_param, torch_batched])
@@ -160,7 +162,12 @@ def test_two_engines_settle_ties_alike(kind, generator):
 def test_every_engine_gives_the_same_loss(q, generator, monkeypatch):
     a, b = torch.randn(2, 50, q, 3, generator=generator)
     losses = []
-    for engine in [scipy_loop, torch_batched, *[permutations] * (q < 9), *[numba_threads] * NUMBA_IS_INSTALLED]:
+    for engine in [
+        scipy_loop,
+        torch_batched,
+        *[permutations] * (q < 9),
+        *[numba_threads] * threads_module.NUMBA_IS_INSTALLED,
+    ]:
         monkeypatch.setattr(transport, "linear_assignment", partial(linear_assignment, engine=engine))
         losses.append(wasserstein(a, b))
     assert all(torch.equal(loss, losses[0]) for loss in losses)
@@ -176,6 +183,7 @@ def test_compilers_see_one_operation():
 @needs_numba
 def test_as_many_threads_as_torch(generator, monkeypatch):
     """One takes the calling thread alone; the matching is the same."""
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 1)
     cost, used = torch.rand(3000, 9, 9, generator=generator), []
     pool = "context_prediction.assignment.threads.ThreadPoolExecutor"
     real = __import__("concurrent.futures").futures.ThreadPoolExecutor
@@ -184,13 +192,14 @@ def test_as_many_threads_as_torch(generator, monkeypatch):
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(numba_threads(cost))
-    assert used == [2, 3]
+    assert used == [1, 2]  # beside the calling thread
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 @needs_numba
 def test_several_threads_may_ask_at_once(generator, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 1)
     costs = [torch.rand(1500, 9, 9, generator=generator) for _ in range(4)]
     found = [None] * 4
 
@@ -215,6 +224,7 @@ def ask_in_a_child(cost, expected, pipe):
 def test_forked_children_may_ask(generator, monkeypatch):
     """After the parent has used its threads, as a data loader's workers would."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 1)
     cost = torch.rand(1500, 9, 9, generator=generator)
     expected = numba_threads(cost)
     fork = multiprocessing.get_context("fork")
