@@ -109,3 +109,11 @@ def test_published_implementations() -> None:
     picks = zip(tensors["kid_indices_real"], tensors["kid_indices_fake"], tensors["kid_per_subset"], strict=True)
     for chosen_real, chosen_fake, expected in picks:
         assert polynomial_discrepancy(real[chosen_real], fake[chosen_fake]) == pytest.approx(expected.item(), rel=1e-8)
+
+
+@pytest.mark.parametrize(("subsets", "size"), [(1, 10), (5, 40)])
+def test_subsets_that_do_not_differ_give_no_interval(subsets, size):
+    real, fake = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+    score = kernel_distance(real, fake, subsets=subsets, subset_size=size)
+    assert score.low is None and score.high is None
+    assert kernel_distance(real, fake, subsets=5, subset_size=39).low is not None
