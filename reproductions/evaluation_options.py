@@ -1,4 +1,4 @@
-"""What `conprediff evaluate` and `conprediff corruptions` take."""
+"""What `conprediff evaluate` and `conprediff study metrics` take."""
 
 from dataclasses import dataclass
 from pathlib import Path
