@@ -61,7 +61,7 @@ def evaluate(options: Options) -> int:
         metrics = evaluating.metrics_named(options.metrics)
         evaluating.require_features((options.real, options.fake), metrics)
         if missing := [str(side) for side in (options.real, options.fake) if not side.exists()]:
-            raise ValueError(f"no such file or folder: {', '.join(missing)}; give two sets of pictures or their statistics")
+            raise ValueError(f"no such file or folder: {', '.join(missing)}; give pictures or their statistics")
         if options.batch < 1 or options.resamples < 0 or options.max_bad < 0:
             raise ValueError("--batch must be at least 1, --resamples and --max-bad at least 0")
         require_writable(options.out)

@@ -64,7 +64,9 @@ def test_a_preset_is_trained_on_drawings_and_measured(tmp_path: Path, capsys: py
     assert weights.stat().st_mtime_ns == written
 
 
-def test_the_study_plans_every_bottleneck_and_a_second_gaussian(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_plans_every_bottleneck_and_a_second_gaussian(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert study(StudyOptions(out=tmp_path, dry_run=True, **FEW)) == 0
     plan = capsys.readouterr().out
     for preset in ("vq-gradient", "vq-ema", "vq", "vq-cosine", "fsq", "lfq", "kl"):
