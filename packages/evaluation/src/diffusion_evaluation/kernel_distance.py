@@ -71,9 +71,10 @@ def kernel_distance(
     """The mean unbiased discrepancy over random subsets: `KID[<space>]`, or `KID[<space>, <kernel>]` of another kernel.
 
     `low` and `high` are the 2.5 % and 97.5 % quantiles over subsets: the spread of one subset, not of the mean. There
-    are none for one subset, nor where every subset is the whole of both sides. Each subset is `subset_size` rows without replacement of either side; it shrinks to the smaller side where that
-    has fewer rows. Unbiased, so its expectation does not depend on the counts and it may be below zero. A kernel maps
-    float64 rows `(n, d)` and `(m, d)` to `(n, m)` and is named by its `str`.
+    are none for one subset, nor where every subset is the whole of both sides. Each subset is `subset_size` rows
+    without replacement of either side; it shrinks to the smaller side where that has fewer rows. Unbiased, so its
+    expectation does not depend on the counts and it may be below zero. A kernel maps float64 rows `(n, d)` and
+    `(m, d)` to `(n, m)` and is named by its `str`.
 
     Source: KID polynomial kernel discrepancy
     """
