@@ -1,6 +1,5 @@
 """`conprediff study metrics`: whether scores follow how bad pictures are."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from reproductions.command import carry_out
 from reproductions.corruption_report import write_report
 from reproductions.degradations import DROPPED, DROPPING, PER_PICTURE, Degradation, keeping
 from reproductions.drawing import shuffled
 from reproductions.evaluate import Bad, extract
 from reproductions.evaluation_options import CorruptionOptions
 from reproductions.picture_source import PictureSource, picture_batches
-from reproductions.reproduce import require_writable
 from reproductions.stages import evaluating
 from reproductions.stages.evaluating import Scoring, Shelf, Side
 
@@ -35,21 +33,7 @@ class Case:
 
 def study(options: CorruptionOptions) -> int:
     """Extract what is missing, score, write; returns the exit code."""
-    again = f"to go on, give the same command again (finished features stay in {options.out})"
-    try:
-        require_writable(options.out)
-        with FileLock(options.out / ".lock", timeout=0):
-            print(write_report(options.out, _measured(options)))
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Timeout:
-        print(f"error: another run is writing to {options.out}; wait, or choose another --out", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {again}", file=sys.stderr)
-        return 130
-    return 0
+    return carry_out(lambda: print(write_report(options.out, _measured(options))), options.out)
 
 
 def _measured(options: CorruptionOptions) -> dict[str, Any]:

@@ -2,16 +2,12 @@
 
 import json
 import os
-import signal
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
+from reproductions.command import carry_out
 from reproductions.picture_source import PictureSource, picture_batches
-from reproductions.reproduce import require_writable
 from reproductions.stages import evaluating
 from reproductions.stages.evaluating import Scoring, Shelf, Side
 
@@ -55,32 +51,22 @@ class Bad:
 
 def evaluate(options: Options) -> int:
     """Extract features, or go on extracting, score, print and write; returns the exit code."""
-    again = f"to go on, give the same command again (finished features stay in {options.out})"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        metrics = evaluating.metrics_named(options.metrics)
-        evaluating.require_features((options.real, options.fake), metrics)
-        if missing := [str(side) for side in (options.real, options.fake) if not side.exists()]:
-            raise ValueError(f"no such file or folder: {', '.join(missing)}; give pictures or their statistics")
-        if options.batch < 1 or options.resamples < 0 or options.max_bad < 0:
-            raise ValueError("--batch must be at least 1, --resamples and --max-bad at least 0")
-        require_writable(options.out)
-        with FileLock(options.out / ".lock", timeout=0):
-            report = _report(options, metrics)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Timeout:
-        print(f"error: another run is writing to {options.out}; wait, or choose another --out", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {again}", file=sys.stderr)
-        return 130
-    print(table(report))
-    return 0
+    return carry_out(lambda: print(table(_report(options))), options.out)
 
 
-def _report(options: Options, metrics: tuple[str, ...]) -> dict[str, Any]:
+def _metrics(options: Options) -> tuple[str, ...]:
+    """The metrics asked for, once everything that can be checked before any work has been."""
+    metrics = evaluating.metrics_named(options.metrics)
+    evaluating.require_features((options.real, options.fake), metrics)
+    if missing := [str(side) for side in (options.real, options.fake) if not side.exists()]:
+        raise ValueError(f"no such file or folder: {', '.join(missing)}; give pictures or their statistics")
+    if options.batch < 1 or options.resamples < 0 or options.max_bad < 0:
+        raise ValueError("--batch must be at least 1, --resamples and --max-bad at least 0")
+    return metrics
+
+
+def _report(options: Options) -> dict[str, Any]:
+    metrics = _metrics(options)
     space = evaluating.space_of(options.features, options.weights)
     bad = Bad(options.max_bad)
     real = _side(options.real, options.n_real, options, space, bad)

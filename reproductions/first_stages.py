@@ -1,23 +1,21 @@
 """`conprediff train autoencoder` and `conprediff study autoencoders`: first stages, one by one or side by side."""
 
 import json
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from reproductions.artefacts import Desk, Stage, sha256, upstream, write_json
+from reproductions.artefacts import Desk, Stage, sha256, upstream
+from reproductions.command import carry_out, describe, processes
 from reproductions.data import DataSettings, fingerprint
 from reproductions.first_stage_options import Common, StudyOptions, TrainOptions
 from reproductions.first_stage_report import write_comparison
-from reproductions.reproduce import SIZES, processes, require_writable, state
-from reproductions.runner import StageFailed, run
+from reproductions.runner import run
 from reproductions.stages import measuring, presets
+from reproductions.stages.preparing import keep
 from reproductions.training import TrainingSettings
 from reproductions.uncaptioned import check_pictures, load_pictures
 
@@ -151,59 +149,27 @@ def read_pictures(desk: Desk) -> None:
     """Read a data set without its captions: `train/`, `held_out/` and `facts.json`."""
     pictures: Pictures = desk.settings
     splits = load_pictures(pictures.data, progress=desk.track)
-    splits.train.save(desk.folder / "train")
-    splits.held_out.save(desk.folder / "held_out")
-    facts = {
-        "name": splits.name,
-        "digest": splits.digest,
-        "note": splits.note,
-        "train": len(splits.train.images),
-        "held_out": len(splits.held_out.images),
-        "bad": [f"{bad.where}: {bad.reason}" for bad in splits.bad],
-    }
-    write_json(desk.folder / "facts.json", facts)
+    keep(splits, desk)
 
 
 def _command(plan: Callable[[], dict[str, Variant]], options: Common, out: Path) -> int:
-    """Plan, run, report; 2 for a mistake in the options, 1 for a failed stage, 130 for Ctrl-C."""
+    """Plan, run, report; returns the exit code."""
     try:
         variants = plan()
-        stages = [variant.scores for variant in variants.values()]
-        if options.dry_run:
-            print(_describe(upstream(stages), out))
-            return 0
-        require_writable(out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    again = f"to go on, give the same command again (what is finished stays in {out})"
+    stages = [variant.scores for variant in variants.values()]
+    if options.dry_run:
+        print(describe(upstream(stages), out))
+        return 0
     workers, threads = processes(options.workers)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            receipts = run(stages, out, workers=workers, threads=threads)
-            print(write_comparison(out, _results(variants, options, out, receipts), _pictures(variants, out)))
-    except Timeout:
-        print(f"error: another run is writing to {out}; wait for it, or choose another --out", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {again}", file=sys.stderr)
-        return 130
-    except StageFailed as error:
-        print(f"error: {error}\n{again}", file=sys.stderr)
-        return 1
-    return 0
 
+    def measure() -> None:
+        receipts = run(stages, out, workers=workers, threads=threads)
+        print(write_comparison(out, _results(variants, options, out, receipts), _pictures(variants, out)))
 
-def _describe(stages: Sequence[Stage], out: Path) -> str:
-    """The plan as text: each stage, its size, and what is already there."""
-    width = max(len(stage.name) for stage in stages)
-    lines = [f"{'stage':{width}}  {'parameters':>12}  {'steps':>8}  state", "-" * (width + 34)]
-    for stage in stages:
-        size = stage.size() if stage.size is not None else {}
-        numbers = "  ".join(f"{size[key]:{n},}" if key in size else " " * n for key, n in SIZES)
-        lines.append(f"{stage.name:{width}}  {numbers}  {state(stage, out / 'stages')}")
-    return "\n".join([*lines, f"{len(stages)} stages, into {out}"])
+    return carry_out(measure, out)
 
 
 def _results(

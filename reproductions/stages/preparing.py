@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.captions import PAD, Tokenizer
-from reproductions.data import DataSettings, Split, load
+from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawing import Stream
 from reproductions.judge import Judge
 from reproductions.profiles import Captions
@@ -29,7 +29,11 @@ class Reading:
 def read(desk: Desk) -> None:
     """Read or draw the data set: `train/`, `held_out/` and `facts.json`."""
     reading: Reading = desk.settings
-    splits = load(reading.data, progress=desk.track)
+    keep(load(reading.data, progress=desk.track), desk)
+
+
+def keep(splits: Splits, desk: Desk) -> None:
+    """Write both splits and what is to be said of them."""
     splits.train.save(desk.folder / "train")
     splits.held_out.save(desk.folder / "held_out")
     facts = {

@@ -17,10 +17,12 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from reproductions import profiles
+from reproductions.artefacts import upstream
+from reproductions.command import describe
 from reproductions.data import DataSettings, Split
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES
-from reproductions.reproduce import describe, parse_seeds, profile_named, reproduce
+from reproductions.reproduce import parse_seeds, profile_named, reproduce
 from reproductions.table1 import TABLE
 from reproductions.text_to_image import held_out_captions
 
@@ -173,7 +175,7 @@ def test_every_profile_can_be_planned(name: str) -> None:
     planned = plan(
         TABLE.measured, profile, DataSettings(resolution=profile.resolution, train_size=8, held_out_size=8), (0, 1)
     )
-    said = describe(planned, Path("nowhere"))
+    said = describe(upstream(planned.goals), Path("nowhere"))
     assert "ConPreDiff_con seed 1 train" in said
     assert said.count("to do") == 9 + 8 * 4
 
