@@ -204,7 +204,7 @@ def _digits(settings: DataSettings) -> tuple[Split, Split, str]:
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    held_out, train = _hold_out(len(pixels), settings)
+    held_out, train = hold_out(len(pixels), settings)
 
     def examples(rows: npt.NDArray[np.int64]) -> Iterator[Example]:
         for row in rows:
@@ -218,7 +218,7 @@ def _digits(settings: DataSettings) -> tuple[Split, Split, str]:
     return _stack(list(examples(train[: settings.train_size]))), _stack(list(examples(held_out))), note
 
 
-def _hold_out(count: int, settings: DataSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def hold_out(count: int, settings: DataSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Choose rows to hold out (a tenth, `held_out_size` at most) and those to train on, both shuffled by the seed."""
     if count < 2:
         raise ValueError(
@@ -234,16 +234,16 @@ def _real(settings: DataSettings, progress: Progress) -> Splits:
     splits = open_local(path) if looks_local(settings.name) else open_hub(settings.name, settings.revision)
     pool, held = pool_and_held_out(splits)
     if held is None:
-        held_rows, train_rows = _hold_out(len(splits[pool]), settings)
+        held_rows, train_rows = hold_out(len(splits[pool]), settings)
         held, origin = pool, f"held out from {pool!r} with seed {settings.seed}, for want of a split of its own"
     else:
         held_rows = shuffled(np.arange(len(splits[held])), settings.seed)[: settings.held_out_size]
         train_rows, origin = shuffled(np.arange(len(splits[pool])), settings.seed), f"from the split {held!r}"
     bad: list[BadFile] = []
-    reader = _Reader(settings, path, bad)
+    reader = RowReader(settings, path, bad)
     train = reader.read(splits[pool], pool, train_rows[: settings.train_size], progress)
     held_out = reader.read(splits[held], held, held_rows, progress)
-    _refuse(bad, settings.max_bad)
+    require_few(bad, settings.max_bad)
     for examples, split in ((train, pool), (held_out, held)):
         if not examples:
             raise ValueError(f"data: nothing usable is left of the split {split!r} of {settings.name}")
@@ -257,7 +257,7 @@ def _real(settings: DataSettings, progress: Progress) -> Splits:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class RowReader:
     """Reads rows, and notes the bad ones."""
 
     settings: DataSettings
@@ -302,7 +302,7 @@ class _Reader:
         return f"{split} row {index}" + (f" ({path.name})" if path else "")
 
 
-def _refuse(bad: Sequence[BadFile], allowed: int) -> None:
+def require_few(bad: Sequence[BadFile], allowed: int) -> None:
     """Raise ValueError with the list where there are more bad files than allowed."""
     if len(bad) > allowed:
         listed = "".join(f"\n  {file.where}: {file.reason}" for file in bad[:LISTED])

@@ -12,15 +12,15 @@ from reproductions.data import (
     BadFile,
     DataSettings,
     Progress,
+    RowReader,
     Split,
     Splits,
-    _hold_out,
-    _Reader,
-    _refuse,
     check,
     digest,
+    hold_out,
     load,
     plain,
+    require_few,
 )
 from reproductions.drawing import shuffled
 from reproductions.pictures import BadPicture
@@ -61,7 +61,7 @@ def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Spli
     splits = open_local(root) if looks_local(settings.name) else open_hub(settings.name, settings.revision)
     pool, held = pool_and_held_out(splits)
     if held is None:
-        held, (held_rows, train_rows) = pool, _hold_out(len(splits[pool]), settings)
+        held, (held_rows, train_rows) = pool, hold_out(len(splits[pool]), settings)
     else:
         held_rows = shuffled(np.arange(len(splits[held])), settings.seed)[: settings.held_out_size]
         train_rows = shuffled(np.arange(len(splits[pool])), settings.seed)
@@ -69,7 +69,7 @@ def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Spli
     reader = PictureReader(settings, root, bad)
     train = reader.stack(splits[pool], pool, train_rows[: settings.train_size], progress)
     held_out = reader.stack(splits[held], held, held_rows, progress)
-    _refuse(bad, settings.max_bad)
+    require_few(bad, settings.max_bad)
     if not len(train.images) or not len(held_out.images):
         raise ValueError(f"data: nothing usable is left of {settings.name}")
     note = (
@@ -79,7 +79,7 @@ def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Spli
     return Splits(settings.name, train, held_out, digest(train, held_out), tuple(bad), note)
 
 
-class PictureReader(_Reader):
+class PictureReader(RowReader):
     """Reads the pictures of rows into one tensor, and notes the bad ones."""
 
     def stack(self, rows: "Dataset", split: str, which: npt.NDArray[np.int64], progress: Progress) -> Split:
