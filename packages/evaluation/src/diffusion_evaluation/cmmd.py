@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from ._types import FakeRows, Features, RealRows, Rows
 from .arrays import feature_rows, require_equal_width
 from .features import UNNAMED, Space
 from .kernel_distance import Gaussian, Kernel
-from .score import Score
+from .score import Score, normal_quantile
 from .statistics import as_float64
 
 PUBLISHED_KERNEL = Gaussian(10.0)
@@ -35,6 +34,7 @@ def cmmd(real: RealRows, fake: FakeRows, *, level: float = 0.95, space: Space = 
 
     Source: CMMD estimator
     """
+    quantile = normal_quantile(level)
     x, y = as_float64(feature_rows(real, "real")), as_float64(feature_rows(fake, "fake"))
     require_equal_width(x, y)
     y = y.to(x.device)
@@ -42,13 +42,10 @@ def cmmd(real: RealRows, fake: FakeRows, *, level: float = 0.95, space: Space = 
     (within_x, _), (within_y, _), (x_to_y, y_to_x) = (_means(*pair, PUBLISHED_KERNEL) for pair in pairs)
     value = (within_x.mean() + within_y.mean() - 2 * x_to_y.mean()).clamp_min(0).item()
     name, counts = f"CMMD[{space.name}, x1e3]", (len(x), len(y))
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability strictly between 0 and 1, got {level}")
     if min(counts) < 2:
         return Score(name, PUBLISHED_SCALE * value, *counts, space=space)
     witness = (within_x - x_to_y, within_y - y_to_x)
-    error = 2 * math.sqrt(sum(side.var().item() / len(side) for side in witness))
-    radius = NormalDist().inv_cdf((1 + level) / 2) * error
+    radius = quantile * 2 * math.sqrt(sum(side.var().item() / len(side) for side in witness))
     low, high = (PUBLISHED_SCALE * bound for bound in (value - radius, value + radius))
     return Score(name, PUBLISHED_SCALE * value, *counts, low, high, space)
 

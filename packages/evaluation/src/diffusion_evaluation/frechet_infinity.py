@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from ._types import FakeRows, RealRows
 from .arrays import feature_rows
 from .features import UNNAMED, Space
 from .frechet import frechet_distance
-from .score import Score, SmallSampleWarning
+from .score import Score, SmallSampleWarning, normal_quantile
 from .statistics import Statistics
 
 
@@ -48,7 +47,7 @@ def frechet_distance_at_infinity(
     Source: FID infinity extrapolation
     Deviation: subsets are random; Chong and Forsyth also draw the generator's inputs from Sobol sequences.
     """
-    rows = feature_rows(fake, "fake")
+    quantile, rows = normal_quantile(level), feature_rows(fake, "fake")
     if points < 3 or not 2 <= smallest < len(rows):
         raise ValueError(
             f"the line needs 3 points or more, and smallest must be between 2 and {len(rows) - 1}, one less than the "
@@ -65,9 +64,7 @@ def frechet_distance_at_infinity(
             chosen = torch.randperm(len(rows), generator=generator)[:size].to(rows.device)
             values.append(frechet_distance(real, rows[chosen], space=space).value)
     line = fitted_line(1 / torch.tensor(sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64))
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability strictly between 0 and 1, got {level}")
-    radius = NormalDist().inv_cdf((1 + level) / 2) * line.intercept_error
+    radius = quantile * line.intercept_error
     low, high = line.intercept - radius, line.intercept + radius
     return Score(f"FID-infinity[{space.name}]", line.intercept, real.count, len(rows), low, high, space)
 

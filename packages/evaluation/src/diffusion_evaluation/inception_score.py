@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from ._types import LogProbabilities, PerSplit, Rows
 from .arrays import feature_rows
 from .features import UNNAMED, Space
-from .score import Score
+from .score import Score, normal_quantile
 from .statistics import as_float64
 
 
@@ -45,9 +44,7 @@ def inception_score(
     if min(map(len, parts)) < 2:
         return Score(name, value, None, len(rows), space=space)
     variances = [(score * part.std().item()) ** 2 / len(part) for score, part in zip(scores, parts, strict=True)]
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability strictly between 0 and 1, got {level}")
-    radius = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(sum(variances)) / splits
+    radius = normal_quantile(level) * math.sqrt(sum(variances)) / splits
     return Score(name, value, None, len(rows), value - radius, value + radius, space)
 
 

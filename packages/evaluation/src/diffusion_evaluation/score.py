@@ -123,7 +123,7 @@ def proportion(successes: Successes, name: str, *, level: float = 0.95) -> Score
     n = len(successes)
     if n == 0:
         raise ValueError(f"{name}: there are no outcomes to count")
-    share, z = successes.double().mean().item(), _quantile(level)
+    share, z = successes.double().mean().item(), normal_quantile(level)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     radius = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     low, high = max(0.0, centre - radius), min(1.0, centre + radius)
@@ -131,11 +131,12 @@ def proportion(successes: Successes, name: str, *, level: float = 0.95) -> Score
 
 
 def _with_interval(score: Score, deviation: float, level: float) -> Score:
-    radius = _quantile(level) * deviation
+    radius = normal_quantile(level) * deviation
     return replace(score, low=score.value - radius, high=score.value + radius)
 
 
-def _quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """How many standard errors a two-sided normal interval reaches; ValueError unless 0 < level < 1."""
     if not 0 < level < 1:
         raise ValueError(f"level is a probability strictly between 0 and 1, got {level}")
     return NormalDist().inv_cdf((1 + level) / 2)
