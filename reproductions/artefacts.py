@@ -27,13 +27,17 @@ class Track(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """What a running stage has before it: its settings, its inputs' folders, its own folder, a progress bar."""
+    """What a running stage has before it: its settings, its inputs' folders, its own folder, a progress bar.
+
+    leads: whether this process writes the artefact; of several ranks, the first does.
+    """
 
     folder: Path
     settings: Any
     inputs: Mapping[str, Path]
     track: Track
     tensorboard: Path
+    leads: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Stage:
 
     run: a module-level function that reads `desk.inputs` and writes into `desk.folder`; settings: a dataclass with all
     that it reads besides (a change of it gives another digest); version: raised when `run` changes its meaning;
-    size: parameters and steps, for the plan.
+    size: parameters and steps, for the plan; shared: whether all ranks run it together, where there are several
+    (otherwise the first does alone).
     """
 
     name: str
@@ -51,6 +56,7 @@ class Stage:
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)
     version: int = 1
     size: Callable[[], Mapping[str, int]] | None = None
+    shared: bool = False
 
     @cached_property
     def digest(self) -> str:

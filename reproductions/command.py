@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
+from reproductions import ranks
 from reproductions.artefacts import Stage
 from reproductions.runner import StageFailed
 from reproductions.training import resumed
@@ -17,7 +19,7 @@ SIZES = (("parameters", 12), ("steps", 8))
 
 
 def carry_out(work: Callable[[], None], out: Path) -> int:
-    """Do `work`, which alone may write to `out`; returns the exit code.
+    """Do `work`, which alone may write to `out`, on all ranks; returns the exit code.
 
     0: done; 1: a stage failed; 2: a mistake in what was asked for, or another run is writing to `out`; 130: Ctrl-C.
     """
@@ -25,7 +27,7 @@ def carry_out(work: Callable[[], None], out: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         require_writable(out)
-        with FileLock(out / ".lock", timeout=0):
+        with FileLock(out / ".lock", timeout=0) if ranks.leads() else nullcontext():
             work()
     except Timeout:
         print(f"error: another run is writing to {out}; wait for it, or choose another --out", file=sys.stderr)
@@ -52,7 +54,7 @@ def require_writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"--out: nothing can be written to {out} ({error.strerror}); choose another folder") from error
 

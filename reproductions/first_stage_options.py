@@ -48,6 +48,9 @@ class TrainOptions(Common):
     """Largest learning rate (the preset's)."""
     kl_weight: float = 1e-6
     """Weight of a Gaussian bottleneck's divergence, summed over its elements, beside a mean over pixels."""
+    lpips: tuple[Path, ...] = ()
+    """Weights of LPIPS on VGG16 (safetensors: the trunk as torchvision has it, and the heads) as the perceptual term;
+    without them the L1 distance of neighbouring pixels' differences stands in."""
     adversarial: bool = False
     """Train against a discriminator, from the preset's step on (half-way, for a small preset)."""
 

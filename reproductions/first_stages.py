@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reproductions import ranks
 from reproductions.artefacts import Desk, Stage, sha256, upstream
 from reproductions.command import carry_out, describe, processes
 from reproductions.data import DataSettings, fingerprint
@@ -44,6 +45,7 @@ def train(options: TrainOptions) -> int:
             rate=options.learning_rate,
             kl_weight=options.kl_weight,
             adversarial=options.adversarial,
+            lpips=_hashed("--lpips", options.lpips),
         )
 
     name = f"{options.preset}-{options.data.strip('./').replace('/', '-')}"
@@ -75,6 +77,7 @@ def _plan(
     rate: float | None = None,
     kl_weight: float = 1e-6,
     adversarial: bool = False,
+    lpips: Mapping[str, str] | None = None,
 ) -> dict[str, Variant]:
     """The stages that train and measure presets on one data set."""
     _require_positive(options)
@@ -86,6 +89,7 @@ def _plan(
             unquantised=min(6_400, options.samples // 10),
             kl_weight=KL_WEIGHTS.get(title, kl_weight),
             adversarial=adversarial,
+            lpips=lpips,
         )
         for title, name in names.items()
     }
@@ -102,13 +106,14 @@ def _plan(
     source = Stage("pictures", read_pictures, Pictures(data, fingerprint(data)))
     comparing = measuring.Comparing(None)
     if options.features is not None:
-        if not options.features.is_file():
-            raise FileNotFoundError(f"--features: there is no file {options.features}")
-        comparing = measuring.Comparing(str(options.features.resolve()), sha256(options.features))
+        ((path, digest),) = _hashed("--features", [options.features]).items()
+        comparing = measuring.Comparing(path, digest)
     variants = {}
     for title, setting in settings.items():
         size = partial(presets.preset_size, setting)
-        trained = Stage(f"{setting.preset} train", presets.train_preset, setting, {"data": source}, size=size)
+        trained = Stage(
+            f"{setting.preset} train", presets.train_preset, setting, {"data": source}, size=size, shared=True
+        )
         scores = Stage(f"{setting.preset} scores", measuring.compare, comparing, {"images": trained, "data": source})
         variants[title] = Variant(trained, scores)
     return variants
@@ -127,6 +132,14 @@ def _training(name: str, options: Common, batch: int | None, rate: float | None)
         seed=options.seed,
         log_every=25,
     )
+
+
+def _hashed(option: str, files: Sequence[Path]) -> dict[str, str]:
+    """Where the files lie, and their hashes."""
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{option}: there is no file {file}")
+    return {str(file.resolve()): sha256(file) for file in files}
 
 
 def _require_positive(options: Common) -> None:
@@ -167,7 +180,8 @@ def _command(plan: Callable[[], dict[str, Variant]], options: Common, out: Path)
 
     def measure() -> None:
         receipts = run(stages, out, workers=workers, threads=threads)
-        print(write_comparison(out, _results(variants, options, out, receipts), _pictures(variants, out)))
+        if ranks.leads():
+            print(write_comparison(out, _results(variants, options, out, receipts), _pictures(variants, out)))
 
     return carry_out(measure, out)
 

@@ -2,6 +2,9 @@
 
 A process of its own gives each stage a clean random state and a peak of memory that can be measured. When the parent
 dies, however it dies, its workers stop; what they had finished or check-pointed is taken up by the next run.
+
+Several ranks (`torchrun -m reproductions ...`) go through the stages side by side: a stage that is `shared` is run by
+all of them, any other by the first alone.
 """
 
 import json
@@ -21,6 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from reproductions import ranks
 from reproductions.artefacts import Desk, Stage, begin, finish, receipt, upstream, write_json
 
 ATTEMPTS = "attempts.json"
@@ -66,30 +70,74 @@ class Bar:
             self.bar.set_postfix_str(text, refresh=False)
 
 
+class Silence:
+    """No progress bar: what a rank shows that does not lead."""
+
+    def __call__(self, steps: Iterable[Any], total: int | None = None, done: int = 0) -> Iterator[Any]:
+        return iter(steps)
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+
 def run(stages: Sequence[Stage], out: Path, *, workers: int, threads: int) -> dict[str, dict[str, Any]]:
     """Run `stages` and what they need; return each one's receipt by digest, with `reused` set.
 
-    workers: processes at a time (0: all in this process, one after the other); threads: of each.
+    workers: processes at a time (0: all in this process, one after the other); threads: of each. Where there are
+    several ranks, they are the processes.
 
     Raises:
         StageFailed: with the message of the stage that failed, once the others have stopped.
     """
     root = out / "stages"
     root.mkdir(parents=True, exist_ok=True)
-    pending = upstream(stages)
-    receipts: dict[str, dict[str, Any]] = {}
-    for stage in pending:
-        if (noted := receipt(stage, root)) is not None:
-            receipts[stage.digest] = {**noted, "reused": True}
-    pending = [stage for stage in pending if stage.digest not in receipts]
+    wanted = upstream(stages)
+    if ranks.count() > 1:
+        return _run_on_ranks(wanted, out)
+    receipts = _finished(wanted, root)
+    pending = [stage for stage in wanted if stage.digest not in receipts]
     if workers:
         _run_in_processes(pending, out, receipts, workers, threads)
     else:
         for stage in pending:
-            try:
-                receipts[stage.digest] = _attempt(stage, out, Bar(stage.name, 0))
-            except MISTAKES as error:
-                raise StageFailed(f"{stage.name}: {error}") from error
+            receipts[stage.digest] = _attempt_here(stage, out)
+    return receipts
+
+
+def _finished(stages: Sequence[Stage], root: Path) -> dict[str, dict[str, Any]]:
+    noted = {stage.digest: receipt(stage, root) for stage in stages}
+    return {digest: {**found, "reused": True} for digest, found in noted.items() if found is not None}
+
+
+def _attempt_here(stage: Stage, out: Path) -> dict[str, Any]:
+    try:
+        return _attempt(stage, out, Bar(stage.name, 0))
+    except MISTAKES as error:
+        raise StageFailed(f"{stage.name}: {error}") from error
+
+
+def _run_on_ranks(stages: Sequence[Stage], out: Path) -> dict[str, dict[str, Any]]:
+    """Run what is left, stage by stage, on all ranks or on the first."""
+    root = out / "stages"
+    ranks.join()
+    if ranks.leads():
+        _finished(stages, root)
+    ranks.meet()
+    receipts = _finished(stages, root)
+    for stage in stages:
+        if stage.digest in receipts:
+            continue
+        if ranks.leads():
+            begin(stage, root)
+        ranks.meet()
+        if ranks.leads():
+            _attempt_here(stage, out)
+        elif stage.shared:
+            inputs = {key: needed.folder(root) for key, needed in stage.inputs.items()}
+            folder = begin(stage, root)
+            stage.run(Desk(folder, stage.settings, inputs, Silence(), out / "tensorboard" / stage.name, leads=False))
+        ranks.meet()
+        receipts[stage.digest] = {**_finished([stage], root)[stage.digest], "reused": False}
     return receipts
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
@@ -168,15 +169,28 @@ def average(module: nn.Module, decay: float) -> AveragedModel:
 def descend(
     loss: Tensor, module: nn.Module, optimiser: Any, index: int, settings: TrainingSettings, accelerator: Accelerator
 ) -> Tensor:
-    """Backward, clip, step; returns the gradient norm before clipping."""
+    """Backward, clip, step; returns the gradient norm before clipping.
+
+    Ranks step by the mean of their gradients; a module that Accelerate has not wrapped is given it here.
+    """
     for group in optimiser.param_groups:
         group["lr"] = settings.rate(index)
     accelerator.backward(loss)
+    if accelerator.num_processes > 1 and accelerator.unwrap_model(module) is module:
+        average_gradients(module, accelerator)
     bound = math.inf if settings.clip is None else settings.clip
     norm = accelerator.clip_grad_norm_(module.parameters(), bound)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return torch.as_tensor(norm).detach()
+
+
+def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
+    """Replace every gradient by its mean over ranks."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    means: Any = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    for gradient, mean in zip(gradients, means.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def train(
@@ -208,7 +222,7 @@ def train(
         terms = step(batch(mine, generator), index, generator)
         history.add(terms)
         if (index + 1) % settings.log_every == 0 or index + 1 == settings.steps:
-            means = history.close(index + 1)
+            means = history.close(index + 1, accelerator)
             if not math.isfinite(means["loss"]):
                 raise FloatingPointError(
                     f"the loss is {means['loss']} at step {index + 1}: try a lower learning rate or precision 'no'"
@@ -218,8 +232,9 @@ def train(
         if time.monotonic() - saved > SAVE_EVERY_SECONDS and index + 1 < settings.steps:
             save(accelerator, folder, index + 1, settings)
             saved = time.monotonic()
-    (folder / "curves.json").write_text(json.dumps(history.rows))
-    clear(folder)
+    if accelerator.is_main_process:
+        (folder / "curves.json").write_text(json.dumps(history.rows))
+        clear(folder)
 
 
 class History:
@@ -240,7 +255,11 @@ class History:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
 
-    def close(self, step: int) -> Mapping[str, float]:
+    def close(self, step: int, accelerator: Accelerator) -> Mapping[str, float]:
+        """The means since the last time, over all ranks."""
+        if accelerator.num_processes > 1:
+            sums: Any = accelerator.reduce(torch.stack(list(self.sums.values())), "mean")
+            self.sums = dict(zip(self.sums, sums, strict=True))
         means = {name: float(total) / self.count for name, total in self.sums.items()}
         self.rows.append({"step": step, **means})
         self.sums, self.count = {}, 0
@@ -328,12 +347,19 @@ def fit(
     batch: Callable[[Tensor, torch.Generator], Batch],
     length: int,
     settings: TrainingSettings,
+    *,
+    some_unused: bool = False,
 ) -> StepType:
     """Train inside a stage: progress on `desk.track`, curves on TensorBoard and in `curves.json`; returns the step.
 
-    make: builds the step on the accelerator that it is given; batch: (indices, generator) -> what the step takes.
+    make: builds the step on the accelerator that it is given; batch: (indices, generator) -> what the step takes;
+    some_unused: whether there are steps whose loss leaves some parameters out.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision)
+    AcceleratorState._reset_state()
+    wrapping = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=settings.precision, kwargs_handlers=[wrapping]
+    )
     step = make(accelerator)
     board = SummaryWriter(str(desk.tensorboard)) if accelerator.is_main_process else None
 

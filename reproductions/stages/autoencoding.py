@@ -47,14 +47,20 @@ def squared_and_absolute(x: Tensor, y: Tensor) -> Tensor:
 
 
 class AutoencoderObjective(nn.Module):
-    """The first stage's loss on a batch: L2 + L1 + gradient difference, the bottleneck's terms, the adversary's.
+    """The first stage's loss on a batch: L2 + L1 + perceptual distance, the bottleneck's terms, the adversary's.
 
     Source: LDM first stage objective
-    Deviation: the gradient difference (L1 of neighbouring pixels' differences) stands where the paper has LPIPS, whose
-    network is not to be had everywhere.
+    Deviation: without a perceptual distance the gradient difference (L1 of neighbouring pixels' differences) stands
+    where the paper has LPIPS, whose network is not to be had everywhere.
     """
 
-    def __init__(self, autoencoder: Autoencoder, settings: FirstStage, preset: Preset | None = None) -> None:
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        settings: FirstStage,
+        preset: Preset | None = None,
+        perceptual: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
         batch = settings.training.batch
@@ -62,7 +68,7 @@ class AutoencoderObjective(nn.Module):
         self.objective = FirstStageObjective(
             autoencoder,
             distance=squared_and_absolute,
-            perceptual=gradient_difference,
+            perceptual=perceptual or gradient_difference,
             kl_weight=settings.kl_weight,
             reduction=mean_over_elements,
             adversary=(preset.adversary() if preset else PatchGAN()) if adversarial else None,
@@ -126,7 +132,9 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor]:
         return (to_signed(images[indices].to(generator.device)),)
 
-    fit(desk, steps_of(objective, training), batch, len(images), training)
+    fit(desk, steps_of(objective, training), batch, len(images), training, some_unused=True)
+    if not desk.leads:
+        return
     autoencoder = autoencoder.to(device()).eval()
     with torch.inference_mode():
         if isinstance(autoencoder, KLAutoencoder):

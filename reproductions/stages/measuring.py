@@ -1,5 +1,6 @@
 """Scores of images against the held-out ones, each named for the feature space that it was measured in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_evaluation import (
+    VGG,
     FeatureSpace,
     Score,
     bootstrap,
     frechet_distance,
+    lpips_from_state_dicts,
     mean_score,
     module_space,
     pixel_space,
@@ -48,6 +51,11 @@ class JudgeFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (b, 128) of images in [-1, 1]."""
         return self.judge.features(images)
+
+
+def perceptual_distance(files: Sequence[str]) -> nn.Module:
+    """LPIPS on VGG16 from its weights' files: images (b, 3, H, W) in [-1, 1] twice, to a distance (b,)."""
+    return lpips_from_state_dicts(VGG, *(load_file(file) for file in files))
 
 
 def measure(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,18 +29,23 @@ from reproductions.stages.autoencoding import (
     to_bytes,
     to_signed,
 )
+from reproductions.stages.measuring import perceptual_distance
 from reproductions.text_to_image import device
 from reproductions.training import Step, TrainingSettings, fit
 
 
 @dataclass(frozen=True)
 class PresetTraining:
-    """A preset of the package and its training; the network is written out so that a change of it is another stage."""
+    """A preset of the package and its training; the network is written out so that a change of it is another stage.
+
+    lpips: files of the perceptual term's weights, and the hash of each.
+    """
 
     preset: str
     stage: FirstStage
     reconstructions: int
     shown: int = 16
+    lpips: Mapping[str, str] = field(default_factory=dict)
 
 
 def preset_named(name: str) -> Preset:
@@ -64,6 +69,7 @@ def preset_training(
     unquantised: int,
     kl_weight: float,
     adversarial: bool = False,
+    lpips: Mapping[str, str] | None = None,
 ) -> PresetTraining:
     """How to train the preset called `name`, with its adversary from its step on, or half-way where it names none.
 
@@ -84,6 +90,7 @@ def preset_training(
             adversarial_start=None if start is None else start * training.batch,
         ),
         reconstructions,
+        lpips=lpips or {},
     )
 
 
@@ -119,13 +126,16 @@ def train_preset(desk: Desk) -> None:
     held_out = Split.load(desk.inputs["data"] / "held_out").images[: settings.reconstructions]
     torch.manual_seed(training.seed)
     autoencoder = preset.build()
-    objective = AutoencoderObjective(autoencoder, settings.stage, preset)
+    perceptual = perceptual_distance(list(settings.lpips)) if settings.lpips else None
+    objective = AutoencoderObjective(autoencoder, settings.stage, preset, perceptual)
     shown = to_signed(held_out[: settings.shown])
 
     def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor]:
         return (to_signed(images[indices].to(generator.device)),)
 
     def show(index: int) -> None:
+        if not desk.leads:
+            return
         autoencoder.eval()
         with torch.inference_mode():
             rebuilt = to_bytes(reconstruct(autoencoder, shown.to(device()))).cpu()
@@ -135,7 +145,9 @@ def train_preset(desk: Desk) -> None:
 
     make = steps_of(objective, training)
     every = max(1, training.steps // 10)
-    fit(desk, lambda accelerator: Showing(make(accelerator), show, every), batch, len(images), training)
+    fit(desk, lambda a: Showing(make(a), show, every), batch, len(images), training, some_unused=True)
+    if not desk.leads:
+        return
     autoencoder.to(device()).eval()
     with torch.inference_mode():
         if isinstance(autoencoder, KLAutoencoder):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from diffusion_evaluation import LPIPS, VGG
 from reproductions import __main__ as cli
 from reproductions import training
 from reproductions.artefacts import Desk
@@ -216,3 +218,24 @@ def test_pretrained_residual_network_knows_its_classes() -> None:
     with torch.inference_mode():
         right = network.linear(network(images)).argmax(1) == torch.tensor(rows["label"])
     assert 0.75 < right.double().mean() < 0.92
+
+
+@pytest.mark.filterwarnings("ignore:FID.pixels-8. of 8 real:UserWarning")
+def test_lpips_is_the_perceptual_term_where_its_weights_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network, files = LPIPS(VGG), (tmp_path / "trunk.safetensors", tmp_path / "heads.safetensors")
+    save_file({f"features.{name}": value for name, value in network.features.state_dict().items()}, files[0])
+    save_file({f"lin{i}.model.1.weight": head.weight.abs() for i, head in enumerate(network.heads)}, files[1])
+    options = replace(TrainOptions(preset="vq-f4-32", batch=4, out=tmp_path / "out", **FEW), samples=8, lpips=files)
+    assert train(options) == 0
+    (curves,) = (tmp_path / "out").glob("stages/vq-f4-32-train-*/curves.json")
+    perceived = json.loads(curves.read_text())[-1]["perceptual"]
+    assert perceived > 0
+    (weights,) = curves.parent.glob("autoencoder/model.safetensors")
+    assert not any("perceptual" in name for name in load_file(weights))
+    assert train(replace(options, lpips=files[1:], out=tmp_path / "again")) == 1
+    assert "features.0.weight is missing" in capsys.readouterr().err
+    assert train(replace(options, lpips=(tmp_path / "none",))) == 2
+    assert "--lpips: there is no file" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from vq_autoencoder import LookupFreeQuantizer, VectorQuantizer
+from vq_autoencoder import LookupFreeQuantizer, VectorQuantizer, adaptive_weight
 
 
 def follow(steps: torch.Tensor, revival_threshold: float) -> dict[str, torch.Tensor]:
@@ -30,9 +30,17 @@ def entropy_gradient(latents: torch.Tensor) -> torch.Tensor:
     return scale.grad
 
 
+def balance(examples: slice) -> torch.Tensor:
+    """The adversary's weight after a layer of two numbers, one gradient of which cancels in the joint batch."""
+    layer = torch.ones(2, requires_grad=True)
+    pull, push = torch.tensor([[1.0, 3.0], [1.0, -3.0], [1.0, 2.0], [1.0, -2.0]]), torch.arange(8.0).view(4, 2)
+    losses = [(values[examples] @ layer).mean() for values in (pull, push)]
+    return adaptive_weight(*losses, layer).view(1)
+
+
 def follow_all(examples: slice) -> dict[str, torch.Tensor]:
     steps = torch.randn(3, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0))[:, examples]
-    entropies = {"entropies.gradient": entropy_gradient(steps[0])}
+    entropies = {"entropies.gradient": entropy_gradient(steps[0]), "adaptive.weight": balance(examples)}
     states = {"plain": follow(steps, 0.0), "revived": follow(steps, 1.5)}
     return entropies | {f"{run}.{name}": value for run, state in states.items() for name, value in state.items()}
 

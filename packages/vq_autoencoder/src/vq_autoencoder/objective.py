@@ -16,6 +16,7 @@ from ._types import Images, Logits, PerExample, Scalar
 from .autoencoder import TokenAutoencoder
 from .discriminator import PatchGAN
 from .kl_autoencoder import KLAutoencoder
+from .ranks import mean_over
 from .results import Reconstruction
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -82,12 +83,15 @@ def logistic_loss(real: Logits, fake: Logits) -> PerExample:
 def adaptive_weight(reconstruction_loss: Scalar, adversarial_loss: Scalar, last_layer: Tensor) -> Scalar:
     """Return `|grad reconstruction| / (|grad adversarial| + 1e-4)` at `last_layer`, clamped to [0, 1e4], detached.
 
+    Where `torch.distributed` is initialised the gradients are means over ranks, as those of the joint batch are.
+
     Source: VQGAN adaptive weight
     Deviation: the paper adds 1e-6 to the denominator and does not clamp; the released code, and this, add 1e-4 and
         clamp.
     """
     losses = (reconstruction_loss, adversarial_loss)
-    wanted, adverse = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in losses)
+    gradients = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in losses]
+    wanted, adverse = (mean_over(gradient).norm() for gradient in gradients)
     weight: Tensor = (wanted / (adverse + 1e-4)).clamp(0.0, 1e4).detach()
     return weight
 
