@@ -188,7 +188,7 @@ X, STEP, STATES = torch.zeros(2, 2, 4, 4), torch.tensor([1, 1]), torch.zeros(2, 
     [
         ({}, (torch.zeros(2, 2, 5, 4), STEP), "5 x 4, both sides must be multiples of 2"),
         ({}, (torch.zeros(2, 3, 4, 4), STEP), "3 channels, this U-Net reads in_channels=2"),
-        ({}, (X, STEP, STATES), "unconditional U-Net"),
+        ({}, (X, STEP, STATES), "condition was given to a network that does not read it"),
         ({"condition_width": 6}, (X, STEP), "condition is missing"),
         ({"condition_width": 5}, (X, STEP, STATES), r"expected \(2, l, 5\)"),
         ({"grid": (8, 8), "attention_positions": True}, (X, STEP), r"built for grid=\(8, 8\)"),

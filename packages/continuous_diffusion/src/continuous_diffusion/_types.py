@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
@@ -12,8 +12,11 @@ Features: TypeAlias = Float[Tensor, "b d h w"]
 Tokens: TypeAlias = Float[Tensor, "b n d"]
 Heads: TypeAlias = Float[Tensor, "b heads n d"]
 OtherHeads: TypeAlias = Float[Tensor, "b heads m d"]
-Condition: TypeAlias = Float[Tensor, "b l d_c"]
+States: TypeAlias = Float[Tensor, "b l d_c"]
+Condition: TypeAlias = States
 Times: TypeAlias = Int64[Tensor, "b"]
+Labels: TypeAlias = Int64[Tensor, "b"]
+Rows: TypeAlias = Bool[Tensor, "b"]
 PerExample: TypeAlias = Float[Tensor, "b"]
 Signal: TypeAlias = Float64[Tensor, "b"]
 Levels: TypeAlias = Float64[Tensor, "_"]

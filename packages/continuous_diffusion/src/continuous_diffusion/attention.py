@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuous_diffusion._types import Condition, Features, Heads, OtherHeads, Tokens
+from continuous_diffusion._types import Features, Heads, OtherHeads, States, Tokens
 
 
 def attention(query: Heads, key: OtherHeads, value: OtherHeads) -> Heads:
@@ -68,7 +68,7 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(condition_width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Tokens:
+    def forward(self, tokens: Tokens, condition: States) -> Tokens:
         """Tokens (b, n, d) and states (b, l, d_c) to tokens (b, n, d)."""
         (query,) = _split(self.query(tokens), 1, self.heads)
         key, value = _split(self.key_value(condition), 2, self.heads)
@@ -108,7 +108,7 @@ class TransformerBlock(nn.Module):
         self.norm_feed = nn.LayerNorm(width) if feed_forward else None
         self.feed_forward = FeedForward(width, feed_forward) if feed_forward else None
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Tokens:
+    def forward(self, tokens: Tokens, condition: States) -> Tokens:
         """Tokens (b, n, d) and states (b, l, d_c) to tokens (b, n, d)."""
         tokens = tokens + self.self_attention(self.norm_self(tokens))
         tokens = tokens + self.cross_attention(self.norm_cross(tokens), condition)
@@ -150,7 +150,7 @@ class SelfAttentionBlock(nn.Module):
         self.attention = SelfAttention(width, heads, bias=True)
         zeroed(self.attention.out)
 
-    def forward(self, x: Features, condition: Condition | None = None) -> Features:
+    def forward(self, x: Features, condition: States | None = None) -> Features:
         """A feature map of the same shape."""
         tokens = self.positions(self.norm(x).flatten(2).transpose(1, 2))
         attended: Tensor = self.attention(tokens)
@@ -181,7 +181,7 @@ class SpatialTransformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, condition_width, feed_forward) for _ in range(depth))
         self.project_out = zeroed(nn.Linear(width, width))
 
-    def forward(self, x: Features, condition: Condition) -> Features:
+    def forward(self, x: Features, condition: States) -> Features:
         """A feature map of the same shape."""
         tokens = self.positions(self.project_in(self.norm(x).flatten(2).transpose(1, 2)))
         for block in self.blocks:

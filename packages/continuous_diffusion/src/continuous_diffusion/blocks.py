@@ -21,13 +21,19 @@ class TimeEmbedding(nn.Module):
         self.hidden = nn.Linear(channels, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, t: Times) -> Tensor:
-        """Steps (b,) to vectors (b, width)."""
+    def forward(self, t: Times, added: Tensor | None = None) -> Tensor:
+        """Steps (b,) to vectors (b, width); `added` (b, width) joins them before the activation."""
+        vectors = self.vectors(t)
+        return F.silu(vectors if added is None else vectors + added)
+
+    def vectors(self, t: Times) -> Tensor:
+        """Steps (b,) to vectors (b, width) before their activation."""
         half = self.channels // 2
         exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half
         angles = (t - 1)[:, None].float() * torch.exp(-math.log(10000) * exponents)
         waves = torch.cat([angles.cos(), angles.sin()], -1).to(self.hidden.weight.dtype)
-        return F.silu(self.out(F.silu(self.hidden(waves))))
+        made: Tensor = self.out(F.silu(self.hidden(waves)))
+        return made
 
 
 class ResidualBlock(nn.Module):

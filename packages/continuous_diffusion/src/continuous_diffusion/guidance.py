@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from continuous_diffusion._types import Condition, Images, Times
-from continuous_diffusion.denoiser import Denoiser, Prediction, null_condition
+from continuous_diffusion._types import Images, States, Times
+from continuous_diffusion.denoiser import Denoiser, Given, Prediction, guides, joined, null_class, null_condition
 
 
 class Guided(nn.Module):
@@ -19,37 +19,45 @@ class Guided(nn.Module):
 
     null: torch.Tensor | None
 
-    def __init__(self, denoiser: Denoiser, scale: float, *, null: Condition | None = None) -> None:
+    def __init__(self, denoiser: Denoiser, scale: float, *, null: States | None = None) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.scale = scale
         self.register_buffer("null", null, persistent=False)
 
-    def forward(self, x_t: Images, t: Times, condition: Condition | None = None) -> Prediction:
+    def forward(self, x_t: Images, t: Times, condition: Given | None = None) -> Prediction:
         """The guided prediction. Raises ValueError when there is nothing to be guided by."""
         if self.scale == 1:
             return self.denoiser(x_t, t, condition)
-        if condition is None:
+        if condition is None or not guides(condition):
             raise ValueError(f"condition is missing: guidance with scale {self.scale} has nothing to be guided by")
         null = self._null_like(condition)
-        both = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([null, condition]))
+        both = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), joined(null, condition))
         unconditional, conditional = both.value.chunk(2)
         return Prediction(
             value=unconditional + self.scale * (conditional - unconditional), features=both.features.chunk(2)[1]
         )
 
-    def null_condition(self, b: int, l: int) -> Condition:  # noqa: E741
+    def null_condition(self, b: int, l: int) -> States:  # noqa: E741
         """The states of "no condition", (b, l, d_c)."""
         if self.null is not None:
             return self.null.expand(b, l, -1)
         return self.denoiser.null_condition(b, l)  # type: ignore[attr-defined, no-any-return]
 
-    def _null_like(self, condition: Condition) -> Condition:
+    @property
+    def null_class(self) -> int | None:
+        """The label of "no class"."""
+        return null_class(self.denoiser)
+
+    def _null_like(self, condition: Given) -> Given:
         if self.null is None:
             return null_condition(self.denoiser, condition)
-        if self.null.shape[0] not in (1, len(condition)) or self.null.shape[1:] != condition.shape[1:]:
+        context = condition if isinstance(condition, torch.Tensor) else condition.context
+        if context is None:
+            raise ValueError("null: states were given, but the condition has no context")
+        if self.null.shape[0] not in (1, len(context)) or self.null.shape[1:] != context.shape[1:]:
             raise ValueError(
-                f"null: shape {tuple(self.null.shape)} beside a condition {tuple(condition.shape)}; "
+                f"null: shape {tuple(self.null.shape)} beside a condition {tuple(context.shape)}; "
                 "both go through the network in one batch, so pad them to one length"
             )
-        return self.null.to(condition).expand_as(condition)
+        return null_condition(self, condition)
