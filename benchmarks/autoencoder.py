@@ -100,9 +100,9 @@ def compare(name: str, folder: Path, batch: int, options: argparse.Namespace) ->
     for what in ("encode", "decode"):
         torch.testing.assert_close(calls["ours"][what](), calls["diffusers"][what](), atol=2e-4, rtol=1e-3)
         peaks = {m: peak(m, name, folder, batch, options.side, what) for m in MAKERS}
-        times = interleave({m: calls[m][what] for m in MAKERS}, repeats=options.repeats, warmup=1)
+        times = interleave({m: calls[m][what] for m in MAKERS}, repeats=options.repeats, warmup=0)
         title = f"{name}: {what} {batch} of {options.side} pixels"
-        notes = "float32, same weights, equal results checked first; peak of a process: " + ", ".join(
+        notes = "float32, same weights, results compared first (which warms up); peak of a process: " + ", ".join(
             f"{maker} {megabytes:,.0f} MB" for maker, megabytes in peaks.items()
         )
         report(f"autoencoder-{name}-{what}-{batch}", title, times, baseline="diffusers", notes=notes)
