@@ -13,6 +13,9 @@ from discrete_diffusion.forward_process import ForwardProcess as ForwardProcess
 from discrete_diffusion.guidance import Guided as Guided
 from discrete_diffusion.objective import Denoising as Denoising
 from discrete_diffusion.objective import Objective as Objective
+from discrete_diffusion.presets import PRESETS as PRESETS
+from discrete_diffusion.presets import Preset as Preset
+from discrete_diffusion.presets import Recipe as Recipe
 from discrete_diffusion.sampler import State as State
 from discrete_diffusion.sampler import sample as sample
 from discrete_diffusion.sampler import trajectory as trajectory
