@@ -110,17 +110,17 @@ def null_condition(denoiser: Denoiser, given: Given) -> Given:
     return replace(given, context=context, classes=classes)
 
 
-def joined(first: Given, second: Given) -> Given:
+def joined(first: Given, second: Given) -> Tensor | Condition:
     """One batch of two: the rows of the first, then those of the second."""
     return _part_by_part(lambda one, other: torch.cat([one, other]), first, second)
 
 
-def replaced(rows: Rows, given: Given, by: Given) -> Given:
+def replaced(rows: Rows, given: Given, by: Given) -> Tensor | Condition:
     """The condition with the chosen rows taken from another."""
     return _part_by_part(lambda one, other: torch.where(rows.view(-1, *[1] * (one.ndim - 1)), other, one), given, by)
 
 
-def _part_by_part(combine: Callable[[Tensor, Tensor], Tensor], first: Given, second: Given) -> Given:
+def _part_by_part(combine: Callable[[Tensor, Tensor], Tensor], first: Given, second: Given) -> Tensor | Condition:
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return combine(first, second)
     one, other = Condition.of(first), Condition.of(second)
