@@ -11,6 +11,7 @@ from continuous_diffusion import ForwardProcess, Schedule
 
 T = 20
 process = ForwardProcess(Schedule.sqrt_linear(T, 0.01, 0.4))
+flow = ForwardProcess(Schedule.rectified_flow(T))
 steps = st.tuples(st.integers(0, T), st.integers(0, T)).map(sorted)
 
 
@@ -29,6 +30,38 @@ def test_two_steps_of_the_marginal_are_one(pair: list[int]) -> None:
     ratio = process.schedule.signal[t] / process.schedule.signal[s]
     total = on.variance[0].squeeze() + ratio * (1 - process.schedule.signal[s])
     torch.testing.assert_close(total, 1 - process.schedule.signal[t])
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps)
+def test_two_steps_along_the_straight_path_are_one(pair: list[int]) -> None:
+    """The mean is (1 - u) x_0 and the spread u, whatever stands between.
+
+    Checks: Rectified Flow straight path
+    """
+    s, t = pair
+    x_0 = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    if s == T:
+        return
+    on = flow.transition(flow.sample(x_0, at(s), torch.zeros_like(x_0)), at(s), at(t))
+    torch.testing.assert_close(on.mean, (1 - t / T) * x_0)
+    total = on.variance[0].item() + ((1 - t / T) / (1 - s / T) * s / T) ** 2
+    assert total == pytest.approx((t / T) ** 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(steps.filter(lambda pair: 0 < pair[0] < pair[1] < T))
+def test_posterior_along_the_straight_path_is_bayes_rule(pair: list[int]) -> None:
+    """Checks: Rectified Flow straight path"""
+    s, t = pair
+    x_0, x_t = torch.randn(2, 1, 2, 2, dtype=torch.float64), torch.randn(2, 1, 2, 2, dtype=torch.float64)
+    kept = (1 - t / T) / (1 - s / T)
+    spread = (t / T) ** 2 - (kept * s / T) ** 2
+    precision = (T / s) ** 2 + kept**2 / spread
+    mean = ((1 - s / T) * x_0 * (T / s) ** 2 + kept * x_t / spread) / precision
+    posterior = flow.posterior(x_0, x_t, at(t), at(s))
+    torch.testing.assert_close(posterior.mean, mean)
+    assert posterior.variance[0].item() == pytest.approx(1 / precision)
 
 
 def test_step_zero_is_clean_and_the_noise_is_scaled_by_sigma() -> None:

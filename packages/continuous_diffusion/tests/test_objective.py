@@ -9,8 +9,10 @@ from torch import Tensor
 import continuous_diffusion.objective
 from continuous_diffusion import (
     Clean,
+    Displacement,
     Epsilon,
     ForwardProcess,
+    MinSnr,
     Objective,
     Prediction,
     Schedule,
@@ -31,9 +33,9 @@ class Knowing:
         self.target, self.x_0 = target, x_0
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Prediction:
-        signal = process.signal(t)
-        noise = Clean().noise(x_t, self.x_0, signal)
-        return Prediction(value=self.target.of(self.x_0, noise, signal), features=x_t)
+        at = process.coefficients(t, x_t)
+        noise = Clean().noise(x_t, self.x_0, at)
+        return Prediction(value=self.target.of(self.x_0, noise, at), features=x_t)
 
 
 class Silent:
@@ -76,6 +78,30 @@ def test_loss_is_the_mean_distance_to_the_noise(distance: Any, power: int) -> No
     torch.testing.assert_close(denoising.loss, expected)
     assert denoising.terms["denoising"] is denoising.loss
     assert denoising.t is t
+
+
+def test_weights_multiply_and_terms_add_up() -> None:
+    """Checks: Min-SNR weighting"""
+    clean, t = torch.randn(3, 2, 4, 4), torch.tensor([1, 20, 40])
+    plain, weighed = (
+        Objective(Silent(), process, **options)(clean, t=t, generator=torch.Generator().manual_seed(0))
+        for options in ({}, {"weight": MinSnr(), "bound": 0.3})
+    )
+    expected = MinSnr()(process, Epsilon(), t).float() * plain.loss
+    torch.testing.assert_close(weighed.terms["denoising"], expected)
+    torch.testing.assert_close(weighed.loss, weighed.terms["denoising"] + 0.3 * weighed.terms["bound"])
+
+
+@pytest.mark.parametrize("target", [Velocity(), Clean(), Displacement()], ids=lambda target: type(target).__name__)
+def test_processes_that_end_in_pure_noise_are_trained_to_their_end(target: Target) -> None:
+    """Checks: Zero Terminal SNR Algorithm 1
+    Checks: Rectified Flow straight path
+    """
+    for schedule in (Schedule.linear(40).to_zero_snr(), Schedule.rectified_flow(40)):
+        objective = Objective(Silent(), ForwardProcess(schedule), target=target, weight=MinSnr(), bound=0.1)
+        denoising = objective(torch.randn(2, 1, 4, 4), t=torch.tensor([1, 40]))
+        assert denoising.loss.isfinite().all()
+        assert denoising.estimate.isfinite().all()
 
 
 def test_steps_are_uniform_and_reach_both_ends() -> None:
@@ -127,6 +153,10 @@ def test_gradient_reaches_the_network_and_its_null_states() -> None:
 
 
 def test_wrong_inputs_are_named() -> None:
+    with pytest.raises(ValueError, match="share of the bound"):
+        Objective(Silent(), process, bound=-1.0)
+    with pytest.raises(ValueError, match="has no signal"):
+        Objective(Silent(), ForwardProcess(Schedule.rectified_flow(4)))
     with pytest.raises(ValueError, match="not a probability"):
         Objective(Silent(), process, condition_dropout=1.5)
     with pytest.raises(ValueError, match=r"leaves 0\.\.40"):
@@ -148,5 +178,11 @@ def test_official_losses(kind: str, distance: Any, golden: Any, monkeypatch: pyt
         Schedule.sqrt_linear(arguments["timesteps"], arguments["linear_start"], arguments["linear_end"])
     )
     monkeypatch.setattr(continuous_diffusion.objective, "gaussian", lambda *_, **__: case.io["gauss.noise"])
-    loss = Objective(denoiser, official, distance=distance)(case.io["x0"], t=case.io["p_losses.t"] + 1).loss
-    torch.testing.assert_close(loss.mean(), case.io[f"p_losses.{kind}.elbo0.0.simple"], rtol=1e-5, atol=1e-6)
+    for share in (0.0, 0.01):
+        objective = Objective(denoiser, official, distance=distance, bound=share)
+        denoising = objective(case.io["x0"], t=case.io["p_losses.t"] + 1)
+        expected = {name: case.io[f"p_losses.{kind}.elbo{share}.{name}"] for name in ("loss", "simple", "vlb")}
+        torch.testing.assert_close(denoising.loss.mean(), expected["loss"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(denoising.terms["denoising"].mean(), expected["simple"], rtol=1e-5, atol=1e-6)
+        if share:
+            torch.testing.assert_close(denoising.terms["bound"].mean(), expected["vlb"], rtol=1e-4, atol=1e-6)

@@ -36,8 +36,8 @@ def posterior_mean(x_t: Tensor, t: Tensor) -> Tensor:
 
 def gaussian_denoiser(target: Target) -> Callable[..., Prediction]:
     def denoiser(x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Prediction:
-        x_0, signal = posterior_mean(x_t, t), process.signal(t)
-        return Prediction(value=target.of(x_0, Clean().noise(x_t, x_0, signal), signal), features=x_t)
+        x_0, at = posterior_mean(x_t, t), process.coefficients(t, x_t)
+        return Prediction(value=target.of(x_0, Clean().noise(x_t, x_0, at), at), features=x_t)
 
     return denoiser
 

@@ -6,9 +6,11 @@
 """
 
 from continuous_diffusion.checkpoints import from_compvis as from_compvis
+from continuous_diffusion.denoiser import Condition as Condition
 from continuous_diffusion.denoiser import ConditionalDenoiser as ConditionalDenoiser
 from continuous_diffusion.denoiser import Denoiser as Denoiser
 from continuous_diffusion.denoiser import Prediction as Prediction
+from continuous_diffusion.denoiser import PredictionWithVariance as PredictionWithVariance
 from continuous_diffusion.forward_process import ForwardProcess as ForwardProcess
 from continuous_diffusion.forward_process import Gaussian as Gaussian
 from continuous_diffusion.guidance import Guided as Guided
@@ -22,9 +24,14 @@ from continuous_diffusion.sampler import quadratic as quadratic
 from continuous_diffusion.sampler import sample as sample
 from continuous_diffusion.sampler import strided as strided
 from continuous_diffusion.sampler import trajectory as trajectory
+from continuous_diffusion.schedule import Betas as Betas
 from continuous_diffusion.schedule import Schedule as Schedule
 from continuous_diffusion.target import Clean as Clean
+from continuous_diffusion.target import Displacement as Displacement
 from continuous_diffusion.target import Epsilon as Epsilon
 from continuous_diffusion.target import Target as Target
 from continuous_diffusion.target import Velocity as Velocity
 from continuous_diffusion.unet import UNet as UNet
+from continuous_diffusion.weighting import MinSnr as MinSnr
+from continuous_diffusion.weighting import by_snr as by_snr
+from continuous_diffusion.weighting import of_the_bound as of_the_bound

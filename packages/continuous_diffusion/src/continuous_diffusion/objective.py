@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from continuous_diffusion._types import Condition, Features, Images, PerExample, Times
-from continuous_diffusion.denoiser import Denoiser, null_condition
+from continuous_diffusion._types import Features, Images, PerExample, Times
+from continuous_diffusion.denoiser import Denoiser, Given, guides, null_condition, replaced
 from continuous_diffusion.forward_process import ForwardProcess
 from continuous_diffusion.noise import gaussian
-from continuous_diffusion.target import EPSILON, Target
+from continuous_diffusion.target import EPSILON, Target, check_target
+from continuous_diffusion.weighting import Weight, of_the_bound
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,15 @@ def absolute(value: Images, target: Images) -> Images:
 class Objective(nn.Module):
     r"""$E_{x_0, \epsilon, t}\, d(f_\theta(x_t, t, c), y)$, with $y$ the target and $t$ uniform on 1..T.
 
-    `distance` is taken unit by unit and averaged over channels and positions. Whole rows of the condition are
-    replaced by the denoiser's null condition with probability `condition_dropout`.
+    `distance` is taken unit by unit and averaged over channels and positions. Whole rows of the condition (states
+    and classes) are replaced by the denoiser's null condition with probability `condition_dropout`.
+
+    The distance of each example is multiplied by the `weight` of its step (1 when None); that is the term
+    `denoising`. Where `bound` is not 0, the term `bound` is the distance under the weights of the variational bound,
+    and `bound` times it is added to the loss.
+
+    Raises ValueError for a rate or a share out of range, and for the target `Epsilon` where the process ends in pure
+    noise.
 
     Source: DDPM Eq. 14, Algorithm 1
     Source: LDM latent objective
@@ -56,21 +64,28 @@ class Objective(nn.Module):
         *,
         target: Target = EPSILON,
         distance: Callable[[Tensor, Tensor], Tensor] = squared,
+        weight: Weight | None = None,
+        bound: float = 0.0,
         condition_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         if not 0 <= condition_dropout <= 1:
             raise ValueError(f"condition_dropout: {condition_dropout} is not a probability")
+        if bound < 0:
+            raise ValueError(f"bound: {bound} is negative; it is the share of the bound in the loss, 0 for none")
+        check_target(target, process.schedule)
         self.denoiser = denoiser
         self.process = process
         self.target = target
         self.distance = distance
+        self.weight = weight
+        self.bound = bound
         self.condition_dropout = condition_dropout
 
     def forward(
         self,
         clean: Images,
-        condition: Condition | None = None,
+        condition: Given | None = None,
         *,
         t: Times | None = None,
         generator: torch.Generator | None = None,
@@ -82,28 +97,38 @@ class Objective(nn.Module):
         if t is None:
             t = self._uniform_steps(clean, generator)
         noise = gaussian(clean.shape, device=clean.device, dtype=clean.dtype, generator=generator)
-        if condition is not None and self.condition_dropout > 0:
-            condition = self._with_dropped_rows(condition, generator)
-        signal = self.process.signal(t)
+        if condition is not None and guides(condition) and self.condition_dropout > 0:
+            condition = self._with_dropped_rows(condition, clean, generator)
+        at = self.process.coefficients(t, clean)
         x_t = self.process.sample(clean, t, noise)
         prediction = self.denoiser(x_t, t, condition)
         value = prediction.value.to(clean.dtype)
-        loss = self.distance(value, self.target.of(clean, noise, signal)).mean((1, 2, 3))
+        loss, terms = self._weighed(self.distance(value, self.target.of(clean, noise, at)).mean((1, 2, 3)), t)
         return Denoising(
             loss=loss,
             t=t,
-            estimate=self.target.estimate(x_t, value, signal),
+            estimate=self.target.estimate(x_t, value, at),
             features=prediction.features,
-            terms={"denoising": loss},
+            terms=terms,
         )
+
+    def _weighed(self, distance: PerExample, t: Times) -> tuple[PerExample, dict[str, Tensor]]:
+        loss = distance
+        if self.weight is not None:
+            loss = self.weight(self.process, self.target, t).to(distance.dtype) * distance
+        terms = {"denoising": loss}
+        if self.bound > 0:
+            terms["bound"] = of_the_bound(self.process, self.target, t).to(distance.dtype) * distance
+            loss = loss + self.bound * terms["bound"]
+        return loss, terms
 
     def _uniform_steps(self, clean: Images, generator: torch.Generator | None) -> Times:
         device = clean.device if generator is None else generator.device
         steps = torch.randint(1, self.process.T + 1, (len(clean),), device=device, generator=generator)
         return steps.to(clean.device)
 
-    def _with_dropped_rows(self, condition: Condition, generator: torch.Generator | None) -> Condition:
-        device = condition.device if generator is None else generator.device
-        draws = torch.rand(len(condition), device=device, generator=generator).to(condition.device)
-        dropped = (draws < self.condition_dropout)[:, None, None]
-        return torch.where(dropped, null_condition(self.denoiser, condition), condition)
+    def _with_dropped_rows(self, condition: Given, clean: Images, generator: torch.Generator | None) -> Given:
+        device = clean.device if generator is None else generator.device
+        draws = torch.rand(len(clean), device=device, generator=generator).to(clean.device)
+        dropped = draws < self.condition_dropout
+        return replaced(dropped, condition, null_condition(self.denoiser, condition))

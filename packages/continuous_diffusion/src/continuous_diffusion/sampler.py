@@ -12,12 +12,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from continuous_diffusion._types import Condition, Generators, Images
-from continuous_diffusion.denoiser import Denoiser
+from continuous_diffusion._types import Generators, Images
+from continuous_diffusion.denoiser import Denoiser, Given
 from continuous_diffusion.forward_process import ForwardProcess, times
 from continuous_diffusion.guidance import Guided
 from continuous_diffusion.noise import gaussian
-from continuous_diffusion.schedule import coefficients
 from continuous_diffusion.target import EPSILON, Clean, Epsilon, Target
 
 Spacing = Callable[[int, int], Sequence[int]]
@@ -59,7 +58,7 @@ def quadratic(T: int, steps: int) -> tuple[int, ...]:
 def sample(
     denoiser: Denoiser,
     shape: Sequence[int],
-    condition: Condition | None = None,
+    condition: Given | None = None,
     *,
     process: ForwardProcess,
     target: Target = EPSILON,
@@ -98,7 +97,7 @@ def sample(
 def trajectory(
     denoiser: Denoiser,
     shape: Sequence[int],
-    condition: Condition | None = None,
+    condition: Given | None = None,
     *,
     process: ForwardProcess,
     target: Target = EPSILON,
@@ -167,7 +166,7 @@ def ddim_step(
     """
     b, device = len(parts.estimate), parts.estimate.device
     now, then = process.signal(times(b, t, device)), process.signal(times(b, s, device))
-    alpha, sigma = coefficients(then, parts.estimate)
+    alpha, sigma, _ = process.coefficients(times(b, s, device), parts.estimate)
     if noise is None:
         return alpha * parts.estimate + sigma * parts.noise
     variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
@@ -181,20 +180,20 @@ class _Predictor:
     """The denoiser, asked in the coordinate of its target, answering with both components."""
 
     denoiser: Denoiser
-    condition: Tensor | None
+    condition: Given | None
     process: ForwardProcess
     target: Target
     clip: float | None
 
     def at(self, x: Images, t: int) -> Components:
         steps = times(len(x), t, x.device)
-        signal = self.process.signal(steps)
+        at = self.process.coefficients(steps, x)
         value = self.denoiser(x, steps, self.condition).value.to(x.dtype)
-        estimate = self.target.estimate(x, value, signal)
+        estimate = self.target.estimate(x, value, at)
         if self.clip is None:
-            return Components(estimate, self.target.noise(x, value, signal))
+            return Components(estimate, self.target.noise(x, value, at))
         estimate = estimate.clamp(-self.clip, self.clip)
-        return Components(estimate, Clean().noise(x, estimate, signal))
+        return Components(estimate, Clean().noise(x, estimate, at))
 
     def extrapolated(
         self, x: Images, t: int, s: int, parts: Components, history: list[Tensor], order: int
@@ -211,8 +210,8 @@ class _Predictor:
             noise = sum((w * e for w, e in zip(weights, [parts.noise, *history], strict=False)), torch.zeros_like(x))
         history.insert(0, parts.noise)
         del history[order - 1 :]
-        signal = self.process.signal(times(len(x), t, x.device))
-        return Components(Epsilon().estimate(x, noise, signal), noise)
+        at = self.process.coefficients(times(len(x), t, x.device), x)
+        return Components(Epsilon().estimate(x, noise, at), noise)
 
 
 def _path(T: int, steps: int | None, spacing: Spacing, until: int) -> tuple[int, ...]:
