@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reproductions.denoiser_options import DenoiserOptions
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
 
@@ -57,6 +58,20 @@ def autoencoder(options: tyro.conf.OmitArgPrefixes[TrainOptions]) -> int:
     return train(options)
 
 
+def discrete(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
+    """Train a denoiser of an autoencoder's tokens, sample it and score the samples; the same command again goes on."""
+    from reproductions.denoisers import train_discrete
+
+    return train_discrete(options)
+
+
+def continuous(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
+    """Train a denoiser of an autoencoder's latents, or of pixels, likewise."""
+    from reproductions.denoisers import train_continuous
+
+    return train_continuous(options)
+
+
 def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
     """Compare bottlenecks at equal budget and equal bits per image."""
     from reproductions.first_stages import study
@@ -80,7 +95,7 @@ def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {"table1": table1, "evaluate": evaluate}
 GROUPS: dict[str, dict[str, Callable[..., int]]] = {
-    "train": {"autoencoder": autoencoder},
+    "train": {"autoencoder": autoencoder, "discrete": discrete, "continuous": continuous},
     "study": {"autoencoders": autoencoders, "metrics": metrics},
 }
 

@@ -64,7 +64,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures, one or more captions for each, and, for drawn data, the attributes that the first caption says."""
+    """Pictures, one or more captions for each, and what the first caption says as numbers: attributes, or a label."""
 
     images: UInt8[Tensor, "n 3 s s"]
     captions: tuple[tuple[str, ...], ...]

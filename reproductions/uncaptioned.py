@@ -1,4 +1,4 @@
-"""Pictures without captions, for what needs none: the first stages."""
+"""Pictures without captions, alone or with their labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,10 @@ def check_pictures(settings: DataSettings) -> None:
         check(settings)
 
 
-def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Splits:
+def load_pictures(settings: DataSettings, *, label: str | None = None, progress: Progress = plain) -> Splits:
     """Both splits of a data set, as `data.load` makes them, but of its pictures alone; drawn sets are as they are.
+
+    label: column of labels with names; the names are the captions, and the labels (n, 1) the attributes.
 
     Raises ValueError where more than `max_bad` files or rows are bad, naming them.
     """
@@ -67,8 +69,8 @@ def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Spli
         train_rows = shuffled(np.arange(len(splits[pool])), settings.seed)
     bad: list[BadFile] = []
     reader = PictureReader(settings, root, bad)
-    train = reader.stack(splits[pool], pool, train_rows[: settings.train_size], progress)
-    held_out = reader.stack(splits[held], held, held_rows, progress)
+    train = reader.stack(splits[pool], pool, train_rows[: settings.train_size], progress, label)
+    held_out = reader.stack(splits[held], held, held_rows, progress, label)
     require_few(bad, settings.max_bad)
     if not len(train.images) or not len(held_out.images):
         raise ValueError(f"data: nothing usable is left of {settings.name}")
@@ -82,22 +84,39 @@ def load_pictures(settings: DataSettings, *, progress: Progress = plain) -> Spli
 class PictureReader(RowReader):
     """Reads the pictures of rows into one tensor, and notes the bad ones."""
 
-    def stack(self, rows: "Dataset", split: str, which: npt.NDArray[np.int64], progress: Progress) -> Split:
-        """Good pictures among the rows `which`, in that order."""
+    def stack(
+        self,
+        rows: "Dataset",
+        split: str,
+        which: npt.NDArray[np.int64],
+        progress: Progress,
+        label: str | None = None,
+    ) -> Split:
+        """Good pictures among the rows `which`, in that order, with their labels where there is a column of them."""
         from datasets import Image as ImageColumn
 
         column, side = self.settings.image_column, self.settings.resolution
-        rows = rows.select_columns([column]).cast_column(column, ImageColumn(decode=False))
+        names = [] if label is None else rows.features[label].names
+        columns = [column] if label is None else [column, label]
+        rows = rows.select_columns(columns).cast_column(column, ImageColumn(decode=False))
         images = torch.empty(len(which), 3, side, side, dtype=torch.uint8)
+        labels: list[int] = []
         good = 0
         for index in progress(which.tolist(), len(which)):
-            cell: dict[str, Any] | None = rows[index][column]
+            row = rows[index]
+            cell: dict[str, Any] | None = row[column]
             try:
+                if label is not None and (row[label] is None or row[label] < 0):
+                    raise BadPicture("no label")
                 images[good] = torch.from_numpy(self._image(cell).copy()).permute(2, 0, 1)
                 good += 1
+                labels += [] if label is None else [row[label]]
             except BadPicture as reason:
                 self.bad.append(BadFile(self._where(cell, split, index), str(reason)))
-        return Split(images[:good].clone(), ((),) * good)
+        if label is None:
+            return Split(images[:good].clone(), ((),) * good)
+        said = tuple((names[number].replace("_", " "),) for number in labels)
+        return Split(images[:good].clone(), said, torch.tensor(labels, dtype=torch.int64).view(-1, 1))
 
 
 def _require_column(features: "Features", column: str) -> None:

@@ -7,7 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from continuous_diffusion import Epsilon, ForwardProcess, Objective, Schedule, UNet, Velocity
+from continuous_diffusion import Condition as Condition
+from continuous_diffusion import Epsilon, Schedule, Velocity
+from continuous_diffusion import ForwardProcess as ForwardProcess
+from continuous_diffusion import Objective as Objective
+from continuous_diffusion import UNet as UNet
 from continuous_diffusion import sample as draw_latents
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
@@ -59,7 +63,7 @@ def build(desk: Desk, settings: Training, latent: tuple[int, ...]) -> text_to_im
     """The trained whole for latents (c, h, w): the parts of the base model first, so that both rows begin alike."""
     encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
     denoiser = network(settings.denoiser, latent)
-    process, target = ForwardProcess(_schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
+    process, target = ForwardProcess(schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
     objective = Objective(denoiser, process, target=target, condition_dropout=settings.denoiser.dropout)
     context = settings.context and WithContext(
         settings.context,
@@ -86,7 +90,7 @@ def sample(desk: Desk) -> None:
     """Latents under the held-out captions: `samples-*.safetensors`."""
     settings: Sampling = desk.settings
     denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()
-    process = ForwardProcess(_schedule(settings.denoiser)).to(text_to_image.device())
+    process = ForwardProcess(schedule(settings.denoiser)).to(text_to_image.device())
     shape = load_file(desk.inputs["clean"] / "clean.safetensors")["mean"].shape[1:]
 
     def draw(states: Tensor, generators: list[torch.Generator]) -> Tensor:
@@ -105,7 +109,8 @@ def sample(desk: Desk) -> None:
     text_to_image.sample(desk, settings, draw)
 
 
-def _schedule(settings: Continuous) -> Schedule:
+def schedule(settings: Continuous) -> Schedule:
+    """The schedule that the settings name."""
     return SCHEDULES[settings.noise](settings.levels)
 
 

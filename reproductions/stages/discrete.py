@@ -7,7 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer
+from discrete_diffusion import ForwardProcess as ForwardProcess
+from discrete_diffusion import ImportanceTimes as ImportanceTimes
+from discrete_diffusion import Objective as Objective
+from discrete_diffusion import Schedule
+from discrete_diffusion import TokenTransformer as TokenTransformer
 from discrete_diffusion import sample as draw_tokens
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
@@ -61,7 +65,7 @@ def build(desk: Desk, settings: Training, codebook: Tensor, grid: tuple[int, int
     """
     encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
     denoiser = network(settings.denoiser, len(codebook), grid)
-    process = ForwardProcess(_schedule(settings.denoiser, len(codebook)))
+    process = ForwardProcess(schedule(settings.denoiser, len(codebook)))
     objective = Objective(
         denoiser,
         process,
@@ -90,7 +94,7 @@ def sample(desk: Desk) -> None:
     settings: Sampling = desk.settings
     clean = load_file(desk.inputs["clean"] / "clean.safetensors")
     denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()
-    process = ForwardProcess(_schedule(settings.denoiser, len(clean["codebook"]))).to(text_to_image.device())
+    process = ForwardProcess(schedule(settings.denoiser, len(clean["codebook"]))).to(text_to_image.device())
 
     def draw(states: Tensor, generators: list[torch.Generator]) -> Tensor:
         return draw_tokens(
@@ -107,7 +111,8 @@ def sample(desk: Desk) -> None:
     text_to_image.sample(desk, settings, draw)
 
 
-def _schedule(settings: Discrete, codes: int) -> Schedule:
+def schedule(settings: Discrete, codes: int) -> Schedule:
+    """The schedule that the settings name."""
     return SCHEDULES[settings.noise](settings.levels, codes)
 
 

@@ -15,7 +15,6 @@ from diffusion_evaluation import (
     CLEAN,
     LEGACY_PYTORCH,
     LEGACY_TENSORFLOW,
-    FeatureSpace,
     FeatureStore,
     Manifold,
     Score,
@@ -35,16 +34,23 @@ from diffusion_evaluation import (
     read_npz_statistics,
     unit_rows,
 )
+from diffusion_evaluation import FeatureSpace as FeatureSpace
 from reproductions.cifar_resnet import cifar_resnet, layers
 
 STATISTICS_SUFFIXES = (".npz", ".safetensors")
 Batches = Iterable[tuple[list[int], Tensor]]
 
 
-def cifar_space(weights: Path) -> FeatureSpace:
-    """The space of a CIFAR residual network, called by the number of its layers."""
+def cifar_space(weights: Path, side: int = 32) -> FeatureSpace:
+    """The space of a CIFAR residual network for pictures of a side, called by the number of its layers."""
     network = cifar_resnet(weights)
-    return module_space(f"cifar-resnet{layers(network)}", network)
+    version = "1" if side == 32 else f"1, {side} pixels averaged to 32"
+    return module_space(f"cifar-resnet{layers(network)}", network, version=version)
+
+
+def small_space(weights: Path | None, side: int) -> FeatureSpace:
+    """The space of a CIFAR residual network for pictures of a side, or without weights that of their pixels."""
+    return pixel_space() if weights is None else cifar_space(weights, side)
 
 
 SPACES: Mapping[str, Callable[[str | None], FeatureSpace]] = {

@@ -1,0 +1,98 @@
+"""What samples are made for: nothing, a class, or a caption; and how each is read from a data set."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+
+from reproductions.data import DIGIT_WORDS, DIGITS, DataSettings, Progress, Split, Splits, check, digest, load, plain
+from reproductions.profiles import Captions
+from reproductions.shapes import SETS
+from reproductions.sources import hub_features, looks_local, open_local, pool_and_held_out
+from reproductions.uncaptioned import check_pictures, load_pictures
+
+
+class Kind(StrEnum):
+    """What a denoiser is told beside the time."""
+
+    NONE = "none"
+    CLASS = "class"
+    CAPTION = "caption"
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a denoiser is told: names of the classes, in order of their labels, and the encoder of captions."""
+
+    kind: Kind
+    classes: tuple[str, ...] = ()
+    captions: Captions | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read, with what beside the pictures, and what it was when the plan was made."""
+
+    data: DataSettings
+    fingerprint: str
+    kind: Kind
+    label_column: str
+
+
+def class_names(data: DataSettings, column: str) -> tuple[str, ...]:
+    """Names of the classes of a data set, in order of their labels.
+
+    Raises ValueError or OSError where the data cannot be read or has no labels with names in that column.
+    """
+    from datasets import ClassLabel  # type: ignore[import-untyped]
+
+    if data.name == DIGITS:
+        return DIGIT_WORDS
+    check_pictures(data)
+    if data.name in SETS:
+        raise ValueError(f"--condition class: {data.name} has no labels; take --condition caption or none")
+    if looks_local(data.name):
+        from pathlib import Path
+
+        splits = open_local(Path(data.name).expanduser())
+        features = [splits[split].features for split in pool_and_held_out(splits) if split is not None]
+    else:
+        features = [hub_features(data.name, data.revision)]
+    for columns in features:
+        found = (columns or {}).get(column)
+        if not isinstance(found, ClassLabel):
+            there = ", ".join(columns or {}) or "not declared"
+            said = f"holds {found}, not labels with names" if found is not None else "is not there"
+            raise ValueError(
+                f"--condition class: column {column!r} of {data.name} {said}; the columns are: {there} "
+                "(choose with --label-column)"
+            )
+    names: tuple[str, ...] = tuple(features[0][column].names)
+    return names
+
+
+def check_readable(data: DataSettings, kind: Kind) -> None:
+    """Find out, before any work, whether pictures and what stands beside them can be read; see `class_names` too."""
+    if kind is Kind.CAPTION:
+        check(data)
+    else:
+        check_pictures(data)
+
+
+def read(reading: Reading, *, progress: Progress = plain) -> Splits:
+    """Both splits: with captions; with class names as captions and labels (n, 1) as attributes; or pictures alone."""
+    if reading.kind is Kind.CAPTION:
+        return load(reading.data, progress=progress)
+    if reading.kind is Kind.NONE:
+        return load_pictures(reading.data, progress=progress)
+    if reading.data.name != DIGITS:
+        return load_pictures(reading.data, label=reading.label_column, progress=progress)
+    found = load(reading.data, progress=progress)
+    train, held_out = _digits(found.train), _digits(found.held_out)
+    return replace(found, train=train, held_out=held_out, digest=digest(train, held_out))
+
+
+def _digits(split: Split) -> Split:
+    words = [captions[0].rsplit(maxsplit=1)[-1] for captions in split.captions]
+    labels = torch.tensor([DIGIT_WORDS.index(word) for word in words])
+    return Split(split.images, tuple((word,) for word in words), labels[:, None])

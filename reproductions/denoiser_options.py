@@ -1,0 +1,63 @@
+"""What the commands about denoisers take; imports nothing heavy, so that `--help` comes at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DenoiserOptions:
+    """What training either kind of denoiser takes."""
+
+    data: str = "shapes"
+    """A folder of images, a parquet file or folder, a hub id, shapes, shapes-hard or digits."""
+    condition: Literal["none", "class", "caption"] = "none"
+    """What samples are made for: nothing, one of the classes of the data, or a caption."""
+    autoencoder: Path | None = None
+    """Folder `autoencoder` that `conprediff train autoencoder` wrote."""
+    resolution: int = 32
+    """Side of the pictures."""
+    preset: str | None = None
+    """Name of a recipe (the one that fits)."""
+    samples: int | None = None
+    """Pictures seen in training, all passes together (the recipe's)."""
+    batch: int | None = None
+    """Pictures a step, over all ranks (the recipe's)."""
+    learning_rate: float | None = None
+    """Largest learning rate (the recipe's)."""
+    precision: Literal["no", "bf16"] | None = None
+    """bf16 where the machine multiplies in it, otherwise no."""
+    flip: bool = False
+    """Mirror training pictures by chance; not for captions or signs that know left from right."""
+    generated: int = 2_000
+    """Samples that are drawn and scored."""
+    steps: int | None = None
+    """Steps of the sampler (the recipe's)."""
+    guidance: float | None = None
+    """Scale of guidance; 1 is none (the recipe's)."""
+    against: Literal["held_out", "train"] = "held_out"
+    """Pictures that samples are scored against, and whose captions they are drawn for."""
+    features: Path | None = None
+    """Weights of a CIFAR residual network (safetensors) for the scores; without them, pixels are compared."""
+    out: Path | None = None
+    """Where everything is written (outputs/<kind>-<data>-<condition>)."""
+    train_size: int = 100_000
+    """Most pictures to train on."""
+    held_out: int = 10_000
+    """Most pictures to hold out, and most of either split to compare with."""
+    seed: int = 0
+    """Seed of the weights, of the order of the pictures and of the samples."""
+    image_column: str = "image"
+    """Column of a data set that holds the images."""
+    caption_column: str | None = None
+    """Column that holds the captions (found by its name)."""
+    label_column: str = "label"
+    """Column that holds the labels, which must have names."""
+    revision: str | None = None
+    """Revision of a hub data set."""
+    max_bad: int = 0
+    """How many unreadable images, or images without caption or label, to leave out before giving up."""
+    workers: int | None = None
+    """Stages at a time, each in its own process (one per core, or one where there is a GPU; 0: all in this process)."""
+    dry_run: bool = False
+    """Print the plan and stop."""

@@ -1,0 +1,78 @@
+"""Recipes of denoisers by name: networks, their training, and how they are sampled.
+
+Those for minutes on two cores come from the CPU profile of the tables; what differs is said here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reproductions.profiles import PROFILES, Captions, Continuous, Discrete, GaussianNoise, Target
+from reproductions.training import TrainingSettings
+
+CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
+MINUTES = TrainingSettings(
+    samples=192_000,
+    batch=32,
+    learning_rate=1e-3,
+    warmup=3_200,
+    ema=0.999,
+    precision="bf16",
+    log_every=50,
+)
+
+
+def _tokens() -> Mapping[str, Discrete]:
+    """Denoisers of tokens; `small` is the CPU profile's transformer, half as wide again, with 100 noise levels."""
+    network = {**CPU.discrete.network, "width": 192, "heads": 6, "feedforward": 4}
+    small = replace(
+        CPU.discrete,
+        network=network,
+        captions=Captions(width=192, heads=6),
+        levels=100,
+        training=MINUTES,
+        steps=100,
+        guidance=1.5,
+        truncation=None,
+    )
+    return {"small": small, "smoke": replace(SMOKE.discrete, truncation=None)}
+
+
+def _latents() -> Mapping[str, Continuous]:
+    """Denoisers of latents and of pixels: U-Nets of the CPU profile's kind, with more channels and levels."""
+    latents = replace(
+        CPU.continuous,
+        network={
+            "channels": 64,
+            "groups": 16,
+            "multipliers": (1, 2),
+            "residual_blocks": 1,
+            "attention_at": (2,),
+            "heads": 4,
+            "feed_forward": 2,
+            "attention_positions": True,
+        },
+        training=MINUTES,
+        steps=50,
+        guidance=2.0,
+    )
+    pixels = replace(
+        latents,
+        network={
+            "channels": 32,
+            "groups": 8,
+            "multipliers": (1, 2, 4),
+            "residual_blocks": 1,
+            "attention_at": (4,),
+            "heads": 4,
+            "feed_forward": 2,
+            "attention_positions": True,
+        },
+        noise=GaussianNoise.COSINE,
+        target=Target.VELOCITY,
+        guidance=1.5,
+        clip=1.0,
+    )
+    return {"latents": latents, "pixels": pixels, "smoke": SMOKE.continuous}
+
+
+TOKENS, LATENTS = _tokens(), _latents()

@@ -1,0 +1,102 @@
+"""What a training of a denoiser found: scores as JSON and Markdown, samples as a picture."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+
+from reproductions.artefacts import plain, write_json
+from reproductions.data import Split
+from reproductions.grids import fitting_scale, grid
+
+if TYPE_CHECKING:
+    from reproductions.denoisers import Plan, Scored
+
+SHOWN, COLUMNS, SIDE = 60, 10, 64
+
+
+def write_training(out: Path, plan: "Plan", receipts: Mapping[str, Any], command: Sequence[str]) -> str:
+    """Write `<kind>.json`, `<kind>.md` and `samples.png`; returns the Markdown."""
+    found = results(out, plan, receipts, command)
+    write_json(out / f"{plan.kind}.json", found)
+    assert plan.samples.images is not None
+    images = pictures(plan.samples, out)
+    real = Split.load(plan.data.folder(out / "stages") / "held_out").images
+    grid(images[:SHOWN], COLUMNS, fitting_scale(images, SIDE)).save(out / "samples.png")
+    grid(real[:SHOWN], COLUMNS, fitting_scale(real, SIDE)).save(out / "real.png")
+    text = markdown(found)
+    (out / f"{plan.kind}.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def pictures(scored: "Scored", out: Path) -> torch.Tensor:
+    """The pictures that were scored, uint8."""
+    assert scored.images is not None
+    return load_file(scored.images.folder(out / "stages") / "images.safetensors")["images"]
+
+
+def scores_of(scored: "Scored", out: Path) -> Any:
+    """What the stage of scores wrote."""
+    return json.loads((scored.scores.folder(out / "stages") / "scores.json").read_text())
+
+
+def results(out: Path, plan: "Plan", receipts: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
+    """Everything that was found, as JSON-able data."""
+    root = out / "stages"
+    facts = json.loads((plan.data.folder(root) / "facts.json").read_text())
+    facts["name"] = Path(facts["name"]).name
+    curve = json.loads((plan.model.folder(root) / "curves.json").read_text())
+    rows = {"samples": plan.samples, "training pictures": plan.floor}
+    if plan.ceiling is not None:
+        rows["training pictures, coded and decoded"] = plan.ceiling
+    return {
+        "kind": plan.kind,
+        "data": facts,
+        "training": plain(plan.model.settings),
+        "size": dict(plan.model.size()) if plan.model.size else {},
+        "cost": receipts[plan.model.digest]["cost"],
+        "curve": curve,
+        "rows": {name: scores_of(scored, out) for name, scored in rows.items()},
+        "command": shlex.join(["conprediff", *command]),
+    }
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    names = list(dict.fromkeys(score["name"] for row in found["rows"].values() for score in row["scores"]))
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for name, row in found["rows"].items():
+        by_name = {score["name"]: score for score in row["scores"]}
+        lines.append(f"| {name} | {' | '.join(cell(by_name.get(each)) for each in names)} |")
+    counts = {(s["n_fake"], s["n_real"]) for row in found["rows"].values() for s in row["scores"]}
+    said = "; ".join(f"{fake:,} against {real:,}" for fake, real in sorted(counts))
+    minutes = found["cost"]["seconds"] / 60
+    last = found["curve"][-1]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Pictures: {said}. Intervals of 95 %. Scores are in the space that their name says, and are not",
+            "comparable with numbers from other spaces, nor with those of papers.",
+            found["data"]["note"],
+            f"{found['size'].get('parameters', 0):,} parameters, {last['step']:,} steps in {minutes:.1f} minutes; "
+            f"the last loss is {last['loss']:.4g}.",
+            "samples.png shows the first samples, real.png held-out pictures.",
+            "",
+        ]
+    )
+
+
+def cell(score: Mapping[str, Any] | None) -> str:
+    """A value with its interval."""
+    if score is None:
+        return "–"
+    digits = 3 if abs(score["value"]) < 2 else 2
+    value = f"{score['value']:.{digits}f}"
+    if score["low"] is None:
+        return value
+    return f"{value} ({score['low']:.{digits}f} to {score['high']:.{digits}f})"

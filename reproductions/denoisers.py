@@ -1,0 +1,294 @@
+"""`conprediff train discrete` and `conprediff train continuous`: denoisers from pictures to scored samples."""
+
+import difflib
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reproductions import ranks
+from reproductions.artefacts import Stage, upstream
+from reproductions.command import carry_out, describe, processes
+from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
+from reproductions.data import DataSettings, fingerprint
+from reproductions.denoiser_options import DenoiserOptions
+from reproductions.denoiser_recipes import LATENTS, TOKENS
+from reproductions.denoiser_report import write_training
+from reproductions.located import Located
+from reproductions.profiles import Denoiser, has_bf16
+from reproductions.runner import run
+from reproductions.stages import coding, conditions, denoiser_scores, latent_denoising, preparing, token_denoising
+from reproductions.training import TrainingSettings
+
+Recipe = TypeVar("Recipe", bound=Denoiser)
+SAMPLING_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Pictures and their scores; images: None where they are the training pictures themselves."""
+
+    scores: Stage
+    images: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one denoiser. `floor`: real pictures, `ceiling`: coded and decoded ones (None: pixels)."""
+
+    kind: str
+    data: Stage
+    model: Stage
+    samples: Scored
+    floor: Scored
+    ceiling: Scored | None
+    sampled: Callable[[Any, str], Scored]
+
+    @property
+    def goals(self) -> list[Stage]:
+        """The stages that nothing reads."""
+        return [each.scores for each in (self.samples, self.floor, self.ceiling) if each is not None]
+
+
+def train_discrete(options: DenoiserOptions) -> int:
+    """Train a denoiser of tokens, sample it and score the samples; returns the exit code."""
+    return command(plan_discrete, options, default_out("discrete", options), _report)
+
+
+def train_continuous(options: DenoiserOptions) -> int:
+    """Train a denoiser of latents or pixels, sample it and score the samples; returns the exit code."""
+    return command(plan_continuous, options, default_out("continuous", options), _report)
+
+
+def default_out(kind: str, options: DenoiserOptions) -> Path:
+    """Where a run is written, unless told."""
+    data = options.data.strip("./").replace("/", "-")
+    return options.out or Path("outputs") / f"{kind}-{options.resolution}-{data}-{options.condition}"
+
+
+def command(
+    plan: Callable[[DenoiserOptions], Plan],
+    options: DenoiserOptions,
+    out: Path,
+    report: Callable[[Plan, DenoiserOptions, Path, Mapping[str, Any]], str],
+    goals: Callable[[Plan], Sequence[Stage]] = lambda planned: planned.goals,
+) -> int:
+    """Plan, run, report; returns the exit code."""
+    try:
+        planned = plan(options)
+        wanted = goals(planned)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.dry_run:
+        print(describe(upstream(wanted), out))
+        return 0
+    workers, threads = processes(options.workers)
+
+    def measure() -> None:
+        receipts = run(wanted, out, workers=workers, threads=threads)
+        if ranks.leads():
+            print(report(planned, options, out, receipts))
+
+    return carry_out(measure, out)
+
+
+def _report(planned: Plan, options: DenoiserOptions, out: Path, receipts: Mapping[str, Any]) -> str:
+    return write_training(out, planned, receipts, sys.argv[1:])
+
+
+def plan_discrete(options: DenoiserOptions) -> Plan:
+    """The stages of a denoiser of tokens."""
+    if options.autoencoder is None:
+        raise ValueError(
+            "--autoencoder: a denoiser of tokens needs an autoencoder; train one (`conprediff train autoencoder "
+            "--preset vq-f4-32 ...`) and give its folder `stages/*-train-*/autoencoder`"
+        )
+    coder = coding.coder_at(options.autoencoder, options.resolution, tokens=True)
+    source, told = _source(options)
+    recipe = _recipe(TOKENS, options.preset or "small", options)
+    training = token_denoising.Training(recipe, _with_encoder(told, recipe))
+    autoencoder = _autoencoder(options.autoencoder)
+    inputs = {"data": source, "autoencoder": autoencoder}
+    clean = Stage("tokens", coding.encode_tokens, coding.Encoding(options.flip), inputs)
+    inputs = {**inputs, "clean": clean, **_captions(source, recipe, told)}
+    side = options.resolution // coder.factor
+    model = Stage(
+        "discrete train",
+        token_denoising.train,
+        training,
+        inputs,
+        size=partial(token_denoising.size, training, coder.codes, (side, side)),
+        shared=True,
+    )
+
+    def drawn(walk: token_denoising.Walk, name: str) -> Stage:
+        drawing = token_denoising.Sampling(
+            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
+        )
+        return Stage(f"{name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
+
+    walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
+    if walk.steps > recipe.levels:
+        raise ValueError(f"--steps: {walk.steps} are more than the {recipe.levels} noise levels of the recipe")
+    return _plan("discrete", options, inputs, model, drawn, walk)
+
+
+def plan_continuous(options: DenoiserOptions) -> Plan:
+    """The stages of a denoiser of latents, or of pixels where no autoencoder is given."""
+    source, told = _source(options)
+    recipe = _recipe(LATENTS, options.preset or ("latents" if options.autoencoder else "pixels"), options)
+    shape: tuple[int, ...] = (3, options.resolution, options.resolution)
+    inputs = {"data": source}
+    training = latent_denoising.Training(recipe, _with_encoder(told, recipe), flip=options.flip)
+    if options.autoencoder is not None:
+        coder = coding.coder_at(options.autoencoder, options.resolution, tokens=False)
+        side = options.resolution // coder.factor
+        shape = (coder.width, side, side)
+        inputs["autoencoder"] = _autoencoder(options.autoencoder)
+        inputs["clean"] = Stage("latents", coding.encode_latents, coding.Encoding(options.flip), inputs.copy())
+        training = replace(training, flip=False)
+    halved = 2 ** (len(recipe.network["multipliers"]) - 1)
+    if shape[-1] % halved:
+        raise ValueError(
+            f"--resolution: {options.resolution} pixels give examples of side {shape[-1]}, which the "
+            f"{len(recipe.network['multipliers'])} levels of the U-Net do not halve; take a multiple of "
+            f"{halved * options.resolution // shape[-1]}"
+        )
+    inputs = {**inputs, **_captions(source, recipe, told)}
+    model = Stage(
+        "continuous train",
+        latent_denoising.train,
+        training,
+        inputs,
+        size=partial(latent_denoising.size, training, shape),
+        shared=True,
+    )
+
+    def drawn(walk: latent_denoising.Walk, name: str) -> Stage:
+        drawing = latent_denoising.Sampling(
+            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
+        )
+        return Stage(f"{name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
+
+    walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
+    return _plan("continuous", options, inputs, model, drawn, walk)
+
+
+def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
+    """The recipe's scale, and 1 where there is nothing to be guided by."""
+    return 1.0 if told.kind is Kind.NONE else recipe.guidance
+
+
+def _plan(
+    kind: str,
+    options: DenoiserOptions,
+    inputs: Mapping[str, Stage],
+    model: Stage,
+    drawn: Callable[[Any, str], Stage],
+    walk: Any,
+) -> Plan:
+    """The stages that follow the training, whatever it trains."""
+    weights = None
+    if options.features is not None:
+        if not options.features.is_file():
+            raise FileNotFoundError(f"--features: there is no file {options.features}")
+        weights = Located(options.features)
+    featuring = denoiser_scores.Featuring(weights, options.held_out)
+    real = Stage("real features", denoiser_scores.real_features, featuring, {"data": inputs["data"]})
+    reading = {"data": inputs["data"], "real": real}
+
+    def scored(name: str, images: Stage | None, against: str) -> Scored:
+        comparing = denoiser_scores.Comparing(featuring, against)
+        given = reading if images is None else {**reading, "images": images}
+        return Scored(Stage(f"{name} scores", denoiser_scores.score, comparing, given), images)
+
+    decoding = {name: inputs[name] for name in ("autoencoder", "clean") if name in inputs}
+
+    def sampled(walk: Any, name: str) -> Scored:
+        images = Stage(f"{name} decode", coding.decode, None, {"samples": drawn(walk, name), **decoding})
+        return scored(name, images, options.against)
+
+    ceiling = None
+    if decoding:
+        rebuilding = coding.Rebuilding(options.generated)
+        ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
+    floor = scored("real", None, conditions.HELD_OUT)
+    return Plan(kind, inputs["data"], model, sampled(walk, "samples"), floor, ceiling, sampled)
+
+
+def _source(options: DenoiserOptions) -> tuple[Stage, Conditioning]:
+    """The stage that reads the data, and what there is to be told of its pictures."""
+    for name in ("train_size", "held_out", "generated", "resolution"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+    data = DataSettings(
+        name=options.data,
+        resolution=options.resolution,
+        train_size=options.train_size,
+        held_out_size=options.held_out,
+        image_column=options.image_column,
+        caption_column=options.caption_column,
+        max_bad=options.max_bad,
+        revision=options.revision,
+    )
+    kind = Kind(options.condition)
+    check_readable(data, kind)
+    classes = class_names(data, options.label_column) if kind is Kind.CLASS else ()
+    reading = Reading(data, fingerprint(data), kind, options.label_column)
+    return Stage("pictures", conditions.read, reading), Conditioning(kind, classes)
+
+
+def _with_encoder(told: Conditioning, recipe: Denoiser) -> Conditioning:
+    return replace(told, captions=recipe.captions) if told.kind is Kind.CAPTION else told
+
+
+def _captions(source: Stage, recipe: Denoiser, told: Conditioning) -> Mapping[str, Stage]:
+    if told.kind is not Kind.CAPTION:
+        return {}
+    return {"captions": Stage("captions", preparing.tokenise, recipe.captions, {"data": source})}
+
+
+def _autoencoder(folder: Path) -> Stage:
+    return Stage("autoencoder", coding.borrow, coding.Borrowed(Located(folder)))
+
+
+def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions) -> Recipe:
+    """The recipe called `name`, with what the options say instead.
+
+    Raises:
+        ValueError: naming the recipes that there are, or an option out of range.
+    """
+    if name not in recipes:
+        near = difflib.get_close_matches(name, recipes, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"--preset: there is no recipe {name!r}; choose from {', '.join(recipes)}{hint}")
+    recipe = recipes[name]
+    for option in ("samples", "batch", "learning_rate", "steps", "guidance"):
+        value = getattr(options, option)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}")
+    if options.guidance not in (None, 1.0) and options.condition == "none":
+        raise ValueError("--guidance: there is nothing to be guided by; give --condition class or caption")
+    return replace(
+        recipe,
+        training=_training(recipe.training, options),
+        steps=options.steps or recipe.steps,
+        guidance=options.guidance or recipe.guidance,
+    )
+
+
+def _training(recipe: TrainingSettings, options: DenoiserOptions) -> TrainingSettings:
+    batch = options.batch or recipe.batch
+    precision = options.precision or (recipe.precision if has_bf16() else "no")
+    return replace(
+        recipe,
+        samples=options.samples or recipe.samples,
+        batch=batch,
+        learning_rate=options.learning_rate or recipe.learning_rate * batch / recipe.batch,
+        precision=precision,
+        seed=options.seed,
+    )

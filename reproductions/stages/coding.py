@@ -1,0 +1,285 @@
+"""Pictures to what a denoiser draws, and back: tokens or latents of an autoencoder trained before, or the pixels."""
+
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk
+from reproductions.data import Split
+from reproductions.located import Located
+from reproductions.stages.autoencoding import (
+    PRESETS,
+    Autoencoder,
+    KLAutoencoder,
+    TokenAutoencoder,
+    through,
+    to_signed,
+)
+from reproductions.text_to_image import device, samples
+
+BATCH = 256
+WEIGHTS = ("config.json", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """The folder of an autoencoder that was trained before."""
+
+    folder: Located
+
+
+@dataclass(frozen=True)
+class Coder:
+    """What is known of an autoencoder before any work; codes: 0 where it has none, width: of a code or a latent."""
+
+    factor: int
+    codes: int
+    width: int
+
+
+def kind_of(folder: Path) -> type[Autoencoder]:
+    """The class whose `save_pretrained` wrote this folder: the one whose arguments its configuration has.
+
+    Raises:
+        ValueError: where the folder is none of an autoencoder.
+    """
+    missing = [name for name in WEIGHTS if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"--autoencoder: {folder} holds no {' and no '.join(missing)}; give a folder `autoencoder` that "
+            "`conprediff train autoencoder` wrote"
+        )
+    config = json.loads((folder / "config.json").read_text())
+    for kind in dict.fromkeys(preset.kind for preset in PRESETS.values()):
+        named = {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        if named <= config.keys():
+            return kind
+    raise ValueError(f"--autoencoder: {folder}/config.json is that of no autoencoder; it has {', '.join(config)}")
+
+
+def coder_at(folder: Path, resolution: int, *, tokens: bool) -> Coder:
+    """What the autoencoder in a folder makes of pictures of a resolution.
+
+    Raises:
+        ValueError: where it is none, has no tokens where they are asked for, or its factor does not divide the side.
+    """
+    kind = kind_of(folder)
+    with torch.device("meta"):
+        autoencoder = kind(**json.loads((folder / "config.json").read_text()))
+    if tokens and not isinstance(autoencoder, TokenAutoencoder):
+        raise ValueError(f"--autoencoder: {folder} holds a {kind.__name__}, which has no tokens; give one that has")
+    if resolution % autoencoder.factor:
+        raise ValueError(
+            f"--resolution: {resolution} pixels are no multiple of {autoencoder.factor}, the factor of the "
+            f"{kind.__name__} in {folder}"
+        )
+    if isinstance(autoencoder, TokenAutoencoder):
+        return Coder(autoencoder.factor, autoencoder.quantizer.size, autoencoder.quantizer.width)
+    return Coder(autoencoder.factor, 0, len(autoencoder.latent_scale))
+
+
+def borrow(desk: Desk) -> None:
+    """Copy an autoencoder into the run: `autoencoder/`."""
+    borrowed: Borrowed = desk.settings
+    (desk.folder / "autoencoder").mkdir(exist_ok=True)
+    for name in WEIGHTS:
+        shutil.copyfile(borrowed.folder.path / name, desk.folder / "autoencoder" / name)
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """The autoencoder of a stage, ready to code."""
+    loaded: Autoencoder = kind_of(folder / "autoencoder").from_pretrained(folder / "autoencoder")
+    return loaded.to(device()).eval()
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """flip: whether mirrored pictures are encoded too."""
+
+    flip: bool = False
+
+
+def encode_tokens(desk: Desk) -> None:
+    """Tokens of the training pictures: `clean.safetensors` with `tokens (v, N, n)`, `grid (2)` and `codes ()`.
+
+    v is 2 where mirrored pictures are encoded too, otherwise 1.
+    """
+    autoencoder = load_autoencoder(desk.inputs["autoencoder"])
+    assert isinstance(autoencoder, TokenAutoencoder)
+    with torch.inference_mode():
+        parts = [autoencoder.encode(images).indices.cpu() for images in _pictures(desk)]
+    tokens = torch.cat(parts)
+    found = {
+        "tokens": tokens.flatten(1).unflatten(0, (_views(desk), -1)),
+        "grid": torch.tensor(tokens.shape[1:]),
+        "codes": torch.tensor(autoencoder.quantizer.size),
+    }
+    save_file({name: value.contiguous() for name, value in found.items()}, desk.folder / "clean.safetensors")
+
+
+def encode_latents(desk: Desk) -> None:
+    """Latents of the training pictures, standardised: `clean.safetensors` with `mean`, `deviation` (v, N, c, h, w).
+
+    Those of an autoencoder with tokens are taken before quantisation, and have no deviation; `shift`, `scale` (c,)
+    bring them to mean 0 and standard deviation 1.
+    """
+    autoencoder = load_autoencoder(desk.inputs["autoencoder"])
+    means: list[Tensor] = []
+    deviations: list[Tensor] = []
+    with torch.inference_mode():
+        for images in _pictures(desk):
+            if isinstance(autoencoder, KLAutoencoder):
+                latents = autoencoder.encode(images, sample=False)
+                scale = autoencoder.latent_scale[:, None, None]
+                means.append(latents.values.cpu())
+                deviations.append((torch.exp(0.5 * latents.log_variance) * scale).cpu())
+            else:
+                means.append(autoencoder.latents(images).cpu())
+        mean = torch.cat(means)
+        shift, scale = torch.zeros(mean.shape[1]), torch.ones(mean.shape[1])
+        if not deviations:
+            shift, scale = mean.mean((0, 2, 3)), 1 / mean.std((0, 2, 3))
+            mean = (mean - shift[:, None, None]) * scale[:, None, None]
+        deviation = torch.cat(deviations) if deviations else torch.zeros(len(mean), 1, 1, 1)
+    views = _views(desk)
+    found = {"mean": mean.unflatten(0, (views, -1)), "deviation": deviation.unflatten(0, (views, -1))}
+    found |= {"shift": shift, "scale": scale}
+    save_file({name: value.contiguous() for name, value in found.items()}, desk.folder / "clean.safetensors")
+
+
+def _views(desk: Desk) -> int:
+    encoding: Encoding = desk.settings
+    return 2 if encoding.flip else 1
+
+
+def _pictures(desk: Desk) -> Iterator[Tensor]:
+    """Training pictures in [-1, 1], then the same mirrored."""
+    images = Split.load(desk.inputs["data"] / "train").images
+    parts = [(view, part) for view in range(_views(desk)) for part in images.split(BATCH)]
+    for view, part in desk.track(parts):
+        signed = to_signed(part.to(device()))
+        yield signed.flip(-1) if view else signed
+
+
+class Clean(Protocol):
+    """The training set as a denoiser sees it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """The examples at these indices, mirrored or not by chance, latents drawn from their posteriors."""
+
+
+class Tokens:
+    """Tokens (n,) below `codes`, over `grid`."""
+
+    def __init__(self, folder: Path, where: torch.device) -> None:
+        loaded = load_file(folder / "clean.safetensors")
+        self.tokens = loaded["tokens"].to(where)
+        self.grid: tuple[int, int] = tuple(loaded["grid"].tolist())
+        self.codes = int(loaded["codes"])
+        self.shape = (self.tokens.shape[2],)
+
+    def __len__(self) -> int:
+        return self.tokens.shape[1]
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        return self.tokens[_sides(self.tokens, indices, generator), indices]
+
+
+class Latents:
+    """Latents (c, h, w)."""
+
+    def __init__(self, folder: Path, where: torch.device) -> None:
+        loaded = load_file(folder / "clean.safetensors", device=str(where))
+        self.mean, self.deviation = loaded["mean"], loaded["deviation"]
+        self.shape = tuple(self.mean.shape[2:])
+
+    def __len__(self) -> int:
+        return self.mean.shape[1]
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        view = _sides(self.mean, indices, generator)
+        mean, deviation = self.mean[view, indices], self.deviation[view, indices]
+        return mean + deviation * torch.randn(mean.shape, generator=generator, device=generator.device)
+
+
+class Pixels:
+    """Pictures (3, H, W) in [-1, 1]."""
+
+    def __init__(self, folder: Path, where: torch.device, *, flip: bool) -> None:
+        self.images = Split.load(folder / "train").images.to(where)
+        self.flip = flip
+        self.shape = tuple(self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        images = to_signed(self.images[indices])
+        if not self.flip:
+            return images
+        mirrored = torch.randint(2, (len(images), 1, 1, 1), generator=generator, device=generator.device).bool()
+        return torch.where(mirrored, images.flip(-1), images)
+
+
+def _sides(views: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randint(len(views), (len(indices),), generator=generator, device=generator.device)
+
+
+class Decoder:
+    """Samples to uint8 pictures: tokens or latents through the autoencoder of input "autoencoder", or pixels."""
+
+    def __init__(self, inputs: Mapping[str, Path]) -> None:
+        self.autoencoder = load_autoencoder(inputs["autoencoder"]) if "autoencoder" in inputs else None
+        self.clean = load_file(inputs["clean"] / "clean.safetensors") if "clean" in inputs else {}
+
+    def floats(self, values: Tensor) -> Tensor:
+        """Pictures in [-1, 1], not clipped."""
+        if self.autoencoder is None:
+            return values
+        if "tokens" in self.clean:
+            return self.autoencoder.decode(values.unflatten(1, tuple(self.clean["grid"].tolist())))
+        scale, shift = (self.clean[name].to(values.device)[:, None, None] for name in ("scale", "shift"))
+        latents = values / scale + shift
+        if isinstance(self.autoencoder, TokenAutoencoder):
+            return self.autoencoder.decode_latents(latents)
+        return self.autoencoder.decode(latents)
+
+    def __call__(self, values: Tensor, desk: Desk) -> Tensor:
+        """uint8 pictures of samples, part by part."""
+        return through(values, self.floats, desk)
+
+
+def decode(desk: Desk) -> None:
+    """Pictures of the input "samples": `images.safetensors`."""
+    save_file(
+        {"images": Decoder(desk.inputs)(samples(desk.inputs["samples"]), desk)}, desk.folder / "images.safetensors"
+    )
+
+
+@dataclass(frozen=True)
+class Rebuilding:
+    """How many training pictures to code and decode."""
+
+    number: int
+
+
+def rebuild(desk: Desk) -> None:
+    """The first training pictures as their codes show them, which no sample can surpass: `images.safetensors`."""
+    rebuilding: Rebuilding = desk.settings
+    clean = load_file(desk.inputs["clean"] / "clean.safetensors")
+    values = (clean["tokens"] if "tokens" in clean else clean["mean"])[0, : rebuilding.number]
+    save_file({"images": Decoder(desk.inputs)(values, desk)}, desk.folder / "images.safetensors")

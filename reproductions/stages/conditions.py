@@ -1,0 +1,91 @@
+"""What a denoiser is told of each training picture, and what samples are drawn for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reproductions import conditioning, text_to_image
+from reproductions.artefacts import Desk
+from reproductions.captions import Tokenizer
+from reproductions.conditioning import Conditioning, Kind
+from reproductions.data import Split
+from reproductions.stages.preparing import CaptionTokens, keep
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+def read(desk: Desk) -> None:
+    """Read a data set with what it is conditioned on: `train/`, `held_out/` and `facts.json`."""
+    keep(conditioning.read(desk.settings, progress=desk.track), desk)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What samples are drawn for: labels (b,), caption tokens (b, l) or nothing, and the same in words."""
+
+    values: Tensor | None
+    words: tuple[str, ...]
+
+    def of(self, which: range) -> Tensor | None:
+        """The values of some of the samples."""
+        return None if self.values is None else self.values[which.start : which.stop]
+
+
+def prompts(desk: Desk, told: Conditioning, split: str, number: int) -> Prompts:
+    """Classes in turn; or of the pictures of a split, in turn, one caption each; or nothing."""
+    if told.kind is Kind.NONE:
+        return Prompts(None, ("",) * number)
+    if told.kind is Kind.CLASS:
+        labels = torch.arange(number) % len(told.classes)
+        return Prompts(labels, tuple(told.classes[label].replace("_", " ") for label in labels.tolist()))
+    words = text_to_image.held_out_captions(Split.load(desk.inputs["data"] / split), number)
+    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
+    return Prompts(tokenizer(words), tuple(words))
+
+
+class Teller:
+    """Draws what the denoiser is told of training pictures."""
+
+    def __init__(self, desk: Desk, told: Conditioning, where: torch.device) -> None:
+        self.captions = CaptionTokens(desk, where) if told.kind is Kind.CAPTION else None
+        self.labels: Tensor | None = None
+        if told.kind is Kind.CLASS:
+            labels = load_file(desk.inputs["data"] / TRAIN / "pictures.safetensors", device=str(where))["attributes"]
+            self.labels = labels[:, 0]
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Labels (b,), tokens (b, l) of one caption of each picture, or None."""
+        if self.captions is not None:
+            return self.captions.draw(indices, generator)
+        return None if self.labels is None else self.labels[indices]
+
+
+def reader(desk: Desk, told: Conditioning) -> nn.Module:
+    """What makes a condition of labels (they are one) or of caption tokens (an encoder, trained with the denoiser)."""
+    if told.captions is None:
+        return nn.Identity()
+    return text_to_image.caption_encoder(desk, told.captions)
+
+
+def save_reader(module: nn.Module, desk: Desk) -> None:
+    """Write the trained encoder, where there is one."""
+    if state := module.state_dict():
+        save_file(state, desk.folder / "captions.safetensors")
+
+
+def trained_reader(desk: Desk, told: Conditioning) -> nn.Module:
+    """The reader of input "model"."""
+    module = reader(desk, told)
+    if told.captions is not None:
+        module.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
+    return module.to(text_to_image.device()).eval()
+
+
+def arguments(told: Conditioning) -> dict[str, Any]:
+    """The arguments by which either denoiser is built for what it is told."""
+    if told.captions is not None:
+        return {"condition_width": told.captions.width}
+    return {"classes": len(told.classes)} if told.classes else {}

@@ -1,0 +1,71 @@
+"""Scores of samples against real pictures: features of the real ones once, then each set of samples."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.data import Split
+from reproductions.located import Located
+from reproductions.stages import conditions
+from reproductions.stages.evaluating import FeatureSpace, Scoring, score_facts, scores_of, side_of, small_space
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Featuring:
+    """The weights of a CIFAR residual network (None: pixels averaged to 8 x 8), and how many pictures of each split."""
+
+    weights: Located | None
+    number: int
+
+
+def real_features(desk: Desk) -> None:
+    """Features of the real pictures: `features.safetensors` with `train` and `held_out`, each (n, d)."""
+    settings: Featuring = desk.settings
+    found = {
+        split: _features(Split.load(desk.inputs["data"] / split).images[: settings.number], settings, desk)
+        for split in (conditions.TRAIN, conditions.HELD_OUT)
+    }
+    save_file(found, desk.folder / "features.safetensors")
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """Against which split samples are scored, and by which metrics."""
+
+    features: Featuring
+    split: str
+    metrics: tuple[str, ...] = ("fid", "kid", "pr")
+    resamples: int = 20
+
+
+def score(desk: Desk) -> None:
+    """Scores of the pictures of input "images", or of the training pictures themselves: `scores.json`."""
+    settings: Comparing = desk.settings
+    real = load_file(desk.inputs["real"] / "features.safetensors")
+    if "images" in desk.inputs:
+        images = load_file(desk.inputs["images"] / "images.safetensors")["images"]
+        fake, side = _features(images, settings.features, desk), images.shape[-1]
+    else:
+        fake = real[conditions.TRAIN]
+        side = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images.shape[-1]
+    space = _space(settings.features, side)
+    sides = side_of("real", real[settings.split], space), side_of("samples", fake, space)
+    found, notes = scores_of(*sides, space, settings.metrics, Scoring(settings.resamples))
+    write_json(desk.folder / "scores.json", {"scores": [score_facts(each) for each in found], "notes": notes})
+
+
+def _space(settings: Featuring, side: int) -> FeatureSpace:
+    return small_space(None if settings.weights is None else settings.weights.path, side)
+
+
+def _features(images: Tensor, settings: Featuring, desk: Desk) -> Tensor:
+    space = _space(settings, images.shape[-1])
+    parts = desk.track(images.split(BATCH), math.ceil(len(images) / BATCH))
+    with torch.inference_mode():
+        return torch.cat([space(part) for part in parts]).contiguous()

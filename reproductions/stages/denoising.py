@@ -1,0 +1,130 @@
+"""What training and sampling a denoiser have in common, whatever it draws and is told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from reproductions.artefacts import Desk
+from reproductions.conditioning import Conditioning
+from reproductions.stages import conditions
+from reproductions.stages.coding import Clean, Decoder
+from reproductions.stages.presets import Showing
+from reproductions.text_to_image import device, part
+from reproductions.training import GradientStep, TrainingSettings, fit, stream
+
+Draw = Callable[["Conditional", Tensor | None, Sequence[torch.Generator]], Tensor]
+SHOWN, TIMES_SHOWN = 16, 10
+
+
+class Conditional(nn.Module):
+    """A diffusion objective behind what makes its condition."""
+
+    def __init__(self, reader: nn.Module, objective: nn.Module) -> None:
+        super().__init__()
+        self.reader, self.objective = reader, objective
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that is trained."""
+        return self.objective.get_submodule("denoiser")
+
+    def condition(self, given: Tensor | None) -> Any:
+        """The denoiser's condition."""
+        return None if given is None else self.reader(given)
+
+    def forward(
+        self, clean: Tensor, given: Tensor | None, *, step: int, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """Mean loss of a batch and its parts."""
+        denoising = self.objective(clean, self.condition(given), generator=generator)
+        return {"loss": denoising.loss.mean(), **{name: term.mean() for name, term in denoising.terms.items()}}
+
+
+class Frozen(nn.Module):
+    """A trained denoiser beside its process, as an objective has them."""
+
+    def __init__(self, denoiser: nn.Module, process: nn.Module) -> None:
+        super().__init__()
+        self.denoiser, self.process = denoiser, process
+
+
+def train(
+    desk: Desk, module: Conditional, told: Conditioning, clean: Clean, settings: TrainingSettings, draw: Draw
+) -> Conditional:
+    """Train; samples go to TensorBoard at the end of every tenth of the training; returns what is kept."""
+    teller = conditions.Teller(desk, told, device())
+
+    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        indices = indices.to(generator.device)
+        return clean.draw(indices, generator), teller.draw(indices, generator)
+
+    def make(accelerator: Any) -> Showing:
+        step = GradientStep(module, settings, accelerator)
+        show = partial(_show, desk, told, settings, step, Decoder(desk.inputs), draw)
+        return Showing(step, show, max(1, settings.steps // TIMES_SHOWN))
+
+    shown = fit(desk, make, batch, len(clean), settings)
+    assert isinstance(shown.step, GradientStep)
+    kept = shown.step.result.cpu().eval()
+    assert isinstance(kept, Conditional)
+    return kept
+
+
+def _show(
+    desk: Desk,
+    told: Conditioning,
+    settings: TrainingSettings,
+    step: GradientStep,
+    decoder: Decoder,
+    draw: Draw,
+    index: int,
+) -> None:
+    """Put samples of the weights so far on TensorBoard; nothing of the training depends on them."""
+    if not desk.leads:
+        return
+    kept = step.result
+    assert isinstance(kept, Conditional)
+    training = kept.training
+    kept.eval()
+    wanted = conditions.prompts(desk, told, conditions.HELD_OUT, SHOWN)
+    generators = [stream(settings.seed, i, 0, device()) for i in range(SHOWN)]
+    values = drawn(kept, wanted.values, generators, settings.precision, draw)
+    with torch.inference_mode():
+        images = decoder.floats(values).clamp(-1, 1)
+    kept.train(training)
+    with SummaryWriter(str(desk.tensorboard)) as board:
+        board.add_images("samples", (images.cpu().float() + 1) / 2, index)
+        board.add_text("samples for", "; ".join(wanted.words), index)
+
+
+def drawn(
+    module: Conditional, given: Tensor | None, generators: Sequence[torch.Generator], precision: str, draw: Draw
+) -> Tensor:
+    """Samples of a batch in the precision of the training."""
+    where = device()
+    with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
+        return draw(module, None if given is None else given.to(where), generators)
+
+
+def sample(
+    desk: Desk, module: Conditional, wanted: conditions.Prompts, *, batch: int, seed: int, precision: str, draw: Draw
+) -> None:
+    """Draw a sample for each of the prompts, in batches: `samples-*.safetensors`.
+
+    Every batch is written once: an interrupted sampling goes on where it was. Sample i depends on (seed, i) alone.
+    """
+    number = len(wanted.words)
+    starts = range(0, number, batch)
+    missing = [start for start in starts if not part(desk.folder, start).exists()]
+    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
+        mine = range(start, min(start + batch, number))
+        generators = [stream(seed, i, 0, device()) for i in mine]
+        values = drawn(module, wanted.of(mine), generators, precision, draw)
+        partial_file = part(desk.folder, start).with_suffix(".partial")
+        save_file({"samples": values.cpu().contiguous()}, partial_file)
+        partial_file.rename(part(desk.folder, start))

@@ -1,0 +1,163 @@
+"""Denoisers of latents or pixels: training under any condition, and sampling in any number of steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reproductions.artefacts import Desk
+from reproductions.conditioning import Conditioning, Kind
+from reproductions.profiles import Continuous
+from reproductions.stages import conditions, denoising
+from reproductions.stages.coding import Clean, Latents, Pixels
+from reproductions.stages.continuous import (
+    TARGETS,
+    Condition,
+    ForwardProcess,
+    Objective,
+    UNet,
+    draw_latents,
+    schedule,
+)
+from reproductions.text_to_image import device
+
+
+@dataclass(frozen=True)
+class Training:
+    """A denoiser with its training and what it is told; flip: whether pixels are mirrored by chance."""
+
+    denoiser: Continuous
+    told: Conditioning
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How to go from noise to pictures: eta is the share of fresh noise, order that of the multi-step rule."""
+
+    steps: int
+    guidance: float = 1.0
+    clip: float | None = None
+    eta: float = 0.0
+    order: int = 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a trained denoiser, for the prompts of which split, from which seed, in what batches."""
+
+    training: Training
+    walk: Walk
+    number: int
+    split: str
+    batch: int
+    seed: int
+
+
+class Labelled(nn.Module):
+    """Labels as a condition."""
+
+    def forward(self, labels: Tensor) -> Condition:
+        """The condition of labels (b,)."""
+        return Condition(classes=labels)
+
+
+def train(desk: Desk) -> None:
+    """Train: `denoiser/`, and for captions `captions.safetensors`."""
+    settings: Training = desk.settings
+    clean = _clean(desk, settings, device())
+    torch.manual_seed(settings.denoiser.training.seed)
+    objective = Objective(
+        network(settings, clean.shape),
+        ForwardProcess(schedule(settings.denoiser)),
+        target=TARGETS[settings.denoiser.target],
+        condition_dropout=settings.denoiser.dropout,
+    )
+    module = denoising.Conditional(_reader(conditions.reader(desk, settings.told), settings.told), objective)
+    recipe = settings.denoiser
+    walk = Walk(recipe.steps, recipe.guidance if conditions.arguments(settings.told) else 1.0, recipe.clip)
+    kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, settings, clean.shape))
+    if desk.leads:
+        denoiser = kept.denoiser
+        assert isinstance(denoiser, UNet)
+        denoiser.save_pretrained(desk.folder / "denoiser")
+        conditions.save_reader(kept.reader, desk)
+
+
+def _clean(desk: Desk, settings: Training, where: torch.device) -> Clean:
+    if "clean" in desk.inputs:
+        return Latents(desk.inputs["clean"], where)
+    return Pixels(desk.inputs["data"], where, flip=settings.flip)
+
+
+def _reader(module: nn.Module, told: Conditioning) -> nn.Module:
+    return Labelled() if told.kind is Kind.CLASS else module
+
+
+def network(settings: Training, shape: Sequence[int]) -> UNet:
+    """A fresh U-Net for examples (c, h, w)."""
+    channels, *grid = shape
+    own = settings.denoiser.network
+    return UNet(
+        in_channels=channels,
+        out_channels=channels,
+        grid=grid if own.get("attention_positions") else None,
+        **conditions.arguments(settings.told),
+        **own,
+    )
+
+
+def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Draw:
+    """What draws examples (b, c, h, w) along a walk."""
+
+    def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+        process = module.objective.get_submodule("process")
+        assert isinstance(process, ForwardProcess)
+        drawn: Tensor = draw_latents(
+            module.denoiser,
+            (len(generators), *shape),
+            module.condition(given),
+            process=process,
+            target=TARGETS[settings.denoiser.target],
+            steps=walk.steps,
+            guidance=walk.guidance,
+            clip=walk.clip,
+            eta=walk.eta,
+            order=walk.order,
+            generator=generators,
+        )
+        return drawn
+
+    return draw
+
+
+def trained(desk: Desk, training: Training) -> denoising.Conditional:
+    """The denoiser of input "model" with its process and its reader."""
+    denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser")
+    frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser)))
+    reader = _reader(conditions.trained_reader(desk, training.told), training.told)
+    return denoising.Conditional(reader, frozen).to(device()).eval()
+
+
+def sample(desk: Desk) -> None:
+    """Latents or pixels (b, c, h, w) for the prompts: `samples-*.safetensors`."""
+    settings: Sampling = desk.settings
+    training = settings.training
+    shape = _clean(desk, training, torch.device("cpu")).shape
+    denoising.sample(
+        desk,
+        trained(desk, training),
+        conditions.prompts(desk, training.told, settings.split, settings.number),
+        batch=settings.batch,
+        seed=settings.seed,
+        precision=training.denoiser.training.precision,
+        draw=drawer(settings.walk, training, shape),
+    )
+
+
+def size(settings: Training, shape: Sequence[int]) -> Mapping[str, int]:
+    """Size of a denoiser and its training, for the plan."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in network(settings, shape).parameters())
+    return {"parameters": count, "steps": settings.denoiser.training.steps}

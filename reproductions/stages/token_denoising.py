@@ -1,0 +1,136 @@
+"""Denoisers of tokens: training under any condition, and sampling in any number of steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reproductions.artefacts import Desk
+from reproductions.conditioning import Conditioning
+from reproductions.profiles import Discrete
+from reproductions.stages import conditions, denoising
+from reproductions.stages.coding import Tokens
+from reproductions.stages.discrete import (
+    ForwardProcess,
+    ImportanceTimes,
+    Objective,
+    TokenTransformer,
+    draw_tokens,
+    schedule,
+)
+from reproductions.text_to_image import device
+
+
+@dataclass(frozen=True)
+class Training:
+    """A denoiser with its training and what it is told; importance: whether times are drawn by the loss found there."""
+
+    denoiser: Discrete
+    told: Conditioning
+    importance: bool = True
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How to go from noise to tokens."""
+
+    steps: int
+    guidance: float = 1.0
+    truncation: float | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a trained denoiser, for the prompts of which split, from which seed, in what batches."""
+
+    training: Training
+    walk: Walk
+    number: int
+    split: str
+    batch: int
+    seed: int
+
+
+def train(desk: Desk) -> None:
+    """Train: `denoiser/`, and for captions `captions.safetensors`."""
+    settings: Training = desk.settings
+    clean = Tokens(desk.inputs["clean"], device())
+    torch.manual_seed(settings.denoiser.training.seed)
+    process = ForwardProcess(schedule(settings.denoiser, clean.codes))
+    times = ImportanceTimes(process.T) if settings.importance else None
+    objective = Objective(
+        network(settings, clean.codes, clean.grid),
+        process,
+        condition_dropout=settings.denoiser.dropout,
+        vlb_weight=settings.denoiser.vlb_weight,
+        auxiliary_weight=settings.denoiser.auxiliary_weight,
+        times=times,
+    )
+    module = denoising.Conditional(conditions.reader(desk, settings.told), objective)
+    recipe = settings.denoiser
+    walk = Walk(recipe.steps, _guidance(settings), recipe.truncation)
+    kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, clean.shape[0]))
+    if desk.leads:
+        denoiser = kept.denoiser
+        assert isinstance(denoiser, TokenTransformer)
+        denoiser.save_pretrained(desk.folder / "denoiser")
+        conditions.save_reader(kept.reader, desk)
+
+
+def _guidance(settings: Training) -> float:
+    return settings.denoiser.guidance if conditions.arguments(settings.told) else 1.0
+
+
+def network(settings: Training, codes: int, grid: Sequence[int]) -> TokenTransformer:
+    """A fresh transformer."""
+    told = conditions.arguments(settings.told)
+    return TokenTransformer(codes=codes, grid=grid, steps=settings.denoiser.levels, **told, **settings.denoiser.network)
+
+
+def drawer(walk: Walk, length: int) -> denoising.Draw:
+    """What draws tokens (b, n) along a walk."""
+
+    def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+        process = module.objective.get_submodule("process")
+        assert isinstance(process, ForwardProcess)
+        tokens: Tensor = draw_tokens(
+            module.denoiser,
+            (len(generators), length),
+            module.condition(given),
+            process=process,
+            steps=walk.steps,
+            guidance=walk.guidance,
+            truncation=walk.truncation,
+            generator=generators,
+        )
+        return tokens
+
+    return draw
+
+
+def sample(desk: Desk) -> None:
+    """Tokens (b, n) for the prompts: `samples-*.safetensors`."""
+    settings: Sampling = desk.settings
+    training = settings.training
+    clean = Tokens(desk.inputs["clean"], torch.device("cpu"))
+    denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser")
+    frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser, clean.codes)))
+    module = denoising.Conditional(conditions.trained_reader(desk, training.told), frozen).to(device()).eval()
+    wanted = conditions.prompts(desk, training.told, settings.split, settings.number)
+    denoising.sample(
+        desk,
+        module,
+        wanted,
+        batch=settings.batch,
+        seed=settings.seed,
+        precision=training.denoiser.training.precision,
+        draw=drawer(settings.walk, clean.shape[0]),
+    )
+
+
+def size(settings: Training, codes: int, grid: tuple[int, int]) -> Mapping[str, int]:
+    """Size of a denoiser and its training, for the plan."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in network(settings, codes, grid).parameters())
+    return {"parameters": count, "steps": settings.denoiser.training.steps}

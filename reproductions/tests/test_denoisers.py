@@ -1,0 +1,272 @@
+"""Denoisers from the command line: pictures to scored samples, under every condition."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from reproductions import conditioning, training
+from reproductions.artefacts import Desk
+from reproductions.conditioning import Conditioning, Kind, Reading
+from reproductions.data import DataSettings, Split
+from reproductions.denoiser_options import DenoiserOptions
+from reproductions.denoiser_recipes import TOKENS
+from reproductions.denoisers import plan_discrete, train_continuous, train_discrete
+from reproductions.located import Located
+from reproductions.stages import coding, token_denoising
+from reproductions.stages.autoencoding import PRESETS, to_signed
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
+FEW = {"preset": "smoke", "generated": 12, "train_size": 40, "held_out": 12, "workers": 0}
+
+
+class Track:
+    """No progress bar; `stop` interrupts after so many steps."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.stop = stop
+
+    def __call__(self, steps, total=None, done=0):
+        for count, step in enumerate(steps, done + 1):
+            yield step
+            if count == self.stop:
+                raise KeyboardInterrupt
+
+    def note(self, text: str) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def datasets_cache(tmp_path, monkeypatch):
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(config, "HF_DATASETS_OFFLINE", True, raising=False)
+
+
+@pytest.fixture(scope="module")
+def autoencoders(tmp_path_factory) -> dict[str, Path]:
+    """Folders of small autoencoders that were not trained."""
+    root = tmp_path_factory.mktemp("autoencoders")
+    torch.manual_seed(0)
+    for name in ("vq-f4-32", "kl-f4-32", "fsq-f4-32", "gumbel-f4-32", "lfq-f4-32"):
+        PRESETS[name].build().save_pretrained(root / name)
+    return {path.name: path for path in root.iterdir()}
+
+
+def results(out: Path, kind: str) -> dict:
+    return json.loads((out / f"{kind}.json").read_text())
+
+
+def test_tokens_are_trained_for_classes_sampled_and_scored(autoencoders, tmp_path: Path, capsys) -> None:
+    options = DenoiserOptions(
+        data="digits", condition="class", autoencoder=autoencoders["vq-f4-32"], out=tmp_path / "out", **FEW
+    )
+    assert train_discrete(options) == 0
+    found = results(tmp_path / "out", "discrete")
+    assert set(found["rows"]) == {"samples", "training pictures", "training pictures, coded and decoded"}
+    for row in found["rows"].values():
+        assert [score["name"].split("[")[0] for score in row["scores"]] == ["FID", "KID", "precision", "recall"]
+        distance = row["scores"][0]
+        assert distance["low"] < distance["value"] < distance["high"]
+    assert found["training"]["told"]["classes"][3] == "three"
+    assert "FID[pixels-8]" in capsys.readouterr().out
+    with Image.open(tmp_path / "out" / "samples.png") as picture:
+        assert picture.size == (10 * 64 + 9 * 2, 2 * 64 + 2)
+    (board,) = (tmp_path / "out" / "tensorboard").glob("discrete train")
+    assert list(board.glob("events*"))
+    (weights,) = (tmp_path / "out").glob("stages/discrete-train-*/denoiser/model.safetensors")
+    written = weights.stat().st_mtime_ns
+    assert train_discrete(options) == 0
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_pixels_are_trained_for_captions(tmp_path: Path) -> None:
+    options = DenoiserOptions(data="shapes", condition="caption", out=tmp_path, **FEW)
+    assert train_continuous(options) == 0
+    assert set(results(tmp_path, "continuous")["rows"]) == {"samples", "training pictures"}
+    (trained,) = tmp_path.glob("stages/continuous-train-*")
+    assert load_file(trained / "captions.safetensors")
+    (drawn,) = tmp_path.glob("stages/samples-sample-*/samples-0000000.safetensors")
+    assert load_file(drawn)["samples"].shape == (12, 3, 32, 32)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("kl-f4-32", 4), ("vq-f4-32", 8)])
+def test_latents_are_trained_without_a_condition(name: str, channels: int, autoencoders, tmp_path: Path) -> None:
+    options = DenoiserOptions(data="digits", autoencoder=autoencoders[name], flip=True, out=tmp_path, **FEW)
+    assert train_continuous(options) == 0
+    (clean,) = tmp_path.glob("stages/latents-*/clean.safetensors")
+    assert load_file(clean)["mean"].shape == (2, 40, channels, 8, 8)
+
+
+def test_an_interrupted_training_ends_bit_identical_with_its_importance_history(
+    autoencoders, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    recipe = replace(TOKENS["smoke"], levels=3, steps=2, training=replace(TOKENS["smoke"].training, samples=96))
+    settings = token_denoising.Training(recipe, Conditioning(Kind.CLASS, ("a", "b")))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    for split in ("train", "held_out"):
+        Split(images, (("a",),) * 16, torch.arange(16)[:, None] % 2).save(tmp_path / "data" / split)
+    inputs = {"data": tmp_path / "data", "autoencoder": tmp_path / "borrowed", "clean": tmp_path / "clean"}
+    for name in ("borrowed", "clean"):
+        inputs["autoencoder" if name == "borrowed" else name].mkdir()
+    borrowed = coding.Borrowed(Located(autoencoders["vq-f4-32"]))
+    coding.borrow(Desk(inputs["autoencoder"], borrowed, {}, Track(), tmp_path))
+    coding.encode_tokens(Desk(inputs["clean"], coding.Encoding(), inputs, Track(), tmp_path))
+
+    def run(name: str, stop: int | None = None) -> Path:
+        (tmp_path / name).mkdir(exist_ok=True)
+        token_denoising.train(Desk(tmp_path / name, settings, inputs, Track(stop), tmp_path / "board"))
+        return tmp_path / name
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", 8)
+    (kept,) = (tmp_path / "killed").glob("checkpoint-*/model.safetensors")
+    state = load_file(kept)
+    assert state["objective.times.count"].sum() == 8 * 7
+    assert (state["objective.times.history"] > 0).all()
+    killed = run("killed")
+    for file in ("denoiser/model.safetensors", "curves.json"):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+
+
+def test_labels_stay_with_their_pictures(tmp_path: Path) -> None:
+    """The grey of a picture is its label times fifty; one picture is torn, and one has no label."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageColumn
+
+    names = ["night", "dusk", "day"]
+    labels = [i % 3 for i in range(30)]
+    pictures = [Image.fromarray(np.full((8, 8, 3), 50 * label, np.uint8)) for label in labels]
+    features = Features({"image": ImageColumn(), "label": ClassLabel(names=names)})
+    rows = Dataset.from_dict({"image": pictures, "label": [*labels[:-1], None]}, features=features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    data = DataSettings(name=str(tmp_path), resolution=8, train_size=99, held_out_size=3, max_bad=1)
+    assert conditioning.class_names(data, "label") == ("night", "dusk", "day")
+    splits = conditioning.read(Reading(data, "", Kind.CLASS, "label"))
+    assert len(splits.bad) == 1
+    assert len(splits.train.images) + len(splits.held_out.images) == 29
+    for split in (splits.train, splits.held_out):
+        torch.testing.assert_close(split.images[:, 0, 0, 0].long(), 50 * split.attributes[:, 0], atol=1, rtol=0)
+        assert [caption for (caption,) in split.captions] == [names[label] for label in split.attributes[:, 0]]
+
+
+def test_mirrored_pictures_are_coded_too(autoencoders, tmp_path: Path) -> None:
+    images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    Split(images, ((),) * 5).save(tmp_path / "data" / "train")
+    (tmp_path / "borrowed").symlink_to(autoencoders["vq-f4-32"].parent)
+    (tmp_path / "coder").mkdir()
+    (tmp_path / "coder" / "autoencoder").symlink_to(autoencoders["vq-f4-32"])
+    inputs = {"data": tmp_path / "data", "autoencoder": tmp_path / "coder", "clean": tmp_path}
+    coding.encode_tokens(Desk(tmp_path, coding.Encoding(flip=True), inputs, Track(), tmp_path))
+    clean = coding.Tokens(tmp_path, torch.device("cpu"))
+    autoencoder = coding.load_autoencoder(tmp_path / "coder")
+    with torch.inference_mode():
+        plain, mirrored = (autoencoder.encode(to_signed(x)).indices.flatten(1) for x in (images, images.flip(-1)))
+    assert torch.equal(clean.tokens, torch.stack([plain, mirrored]))
+    drawn = torch.stack([clean.draw(torch.arange(5), torch.Generator().manual_seed(i)) for i in range(20)])
+    assert ((drawn == plain).all(-1) | (drawn == mirrored).all(-1)).all()
+    assert not (drawn == plain).all()
+
+
+@pytest.mark.parametrize("name", ["kl-f4-32", "vq-f4-32"])
+def test_latents_are_standard_and_decode_to_what_the_autoencoder_rebuilds(name: str, autoencoders, tmp_path) -> None:
+    images = torch.randint(256, (9, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    Split(images, ((),) * 9).save(tmp_path / "data" / "train")
+    (tmp_path / "autoencoder").symlink_to(autoencoders[name])
+    inputs = {"data": tmp_path / "data", "autoencoder": tmp_path, "clean": tmp_path}
+    coding.encode_latents(Desk(tmp_path, coding.Encoding(), inputs, Track(), tmp_path))
+    mean = load_file(tmp_path / "clean.safetensors")["mean"][0]
+    autoencoder = coding.load_autoencoder(tmp_path)
+    with torch.inference_mode():
+        if name.startswith("vq"):
+            torch.testing.assert_close(mean.mean((0, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
+            torch.testing.assert_close(mean.std((0, 2, 3)), torch.ones(8))
+            expected = autoencoder.decode(autoencoder.encode(to_signed(images)).indices)
+        else:
+            expected = autoencoder.decode(autoencoder.encode(to_signed(images), sample=False).values)
+        torch.testing.assert_close(coding.Decoder(inputs).floats(mean), expected)
+
+
+def test_every_kind_of_autoencoder_is_recognised(autoencoders) -> None:
+    for name, folder in autoencoders.items():
+        assert coding.kind_of(folder) is PRESETS[name].kind
+
+
+def test_what_lies_outside_is_known_by_its_content(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text("the same")
+    assert str(Located(tmp_path / "here")) == str(Located(tmp_path / "there"))
+    (tmp_path / "there" / "weights").write_text("another")
+    assert str(Located(tmp_path / "here")) != str(Located(tmp_path / "there"))
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        Located(tmp_path / "nowhere")
+
+
+def test_a_moved_autoencoder_does_not_train_again(autoencoders, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(autoencoders["vq-f4-32"], tmp_path / "moved")
+    options = DenoiserOptions(data="digits", autoencoder=autoencoders["vq-f4-32"], **FEW)
+    moved = replace(options, autoencoder=tmp_path / "moved")
+    assert plan_discrete(options).model.digest == plan_discrete(moved).model.digest
+    assert plan_discrete(options).model.digest != plan_discrete(replace(options, seed=1)).model.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"autoencoder": None}, "--autoencoder: a denoiser of tokens needs an autoencoder"),
+        ({"autoencoder": "kl-f4-32"}, "holds a KLAutoencoder, which has no tokens"),
+        ({"autoencoder": "."}, "holds no config.json and no model.safetensors"),
+        ({"resolution": 30}, "30 pixels are no multiple of 4"),
+        ({"data": "shapes"}, "shapes has no labels"),
+        ({"data": "no/such/folder.parquet"}, "no such file"),
+        ({"preset": "smal"}, "there is no recipe 'smal'.*did you mean 'small'"),
+        ({"steps": 11}, "--steps: 11 are more than the 10 noise levels"),
+        ({"guidance": 2.0, "condition": "none"}, "nothing to be guided by"),
+        ({"guidance": -1.0}, "--guidance must be positive, got -1"),
+        ({"samples": 0}, "--samples must be positive"),
+        ({"generated": 0}, "--generated must be at least 1"),
+        ({"features": Path("missing.safetensors")}, "--features: there is no file missing"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(changes, message, autoencoders, tmp_path: Path, capsys) -> None:
+    given = {"data": "digits", "condition": "class", "autoencoder": "vq-f4-32", "out": tmp_path / "out", **FEW}
+    given |= changes
+    if given["autoencoder"] is not None:
+        given["autoencoder"] = autoencoders["vq-f4-32"].parent / given["autoencoder"]
+    assert train_discrete(DenoiserOptions(**given)) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_side_that_the_levels_do_not_halve_is_told(tmp_path: Path, capsys) -> None:
+    options = DenoiserOptions(data="digits", resolution=18, preset="pixels", out=tmp_path / "out")
+    assert train_continuous(options) == 2
+    assert "examples of side 18, which the 3 levels of the U-Net do not halve; take a multiple of 4" in (
+        capsys.readouterr().err
+    )
+
+
+def test_missing_captions_and_labels_are_told_with_the_columns(tmp_path: Path, capsys) -> None:
+    from datasets import Dataset
+
+    pictures = [Image.fromarray(np.zeros((8, 8, 3), np.uint8))] * 4
+    Dataset.from_dict({"image": pictures, "number": [1, 2, 3, 4]}).to_parquet(tmp_path / "train.parquet")
+    options = DenoiserOptions(data=str(tmp_path), condition="caption", out=tmp_path / "out", **FEW)
+    assert train_continuous(options) == 2
+    assert "no captions found; the columns are: image, number" in capsys.readouterr().err
+    assert train_continuous(replace(options, condition="class")) == 2
+    assert "column 'label'" in capsys.readouterr().err
+    assert train_continuous(replace(options, condition="class", label_column="number")) == 2
+    assert "not labels with names; the columns are: image, number" in capsys.readouterr().err
