@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from discrete_diffusion.drawing import gumbel_max, uniform
+from discrete_diffusion.drawing import categorical, gumbel_max, uniform
 
 CPU = torch.device("cpu")
 
@@ -29,3 +29,10 @@ def test_gumbel_draws_follow_the_law_down_to_rare_states() -> None:
     assert counts[4] == 0
     statistic = ((counts - 60_000 * law) ** 2 / (60_000 * law))[:4].sum()
     assert statistic < 3 + 5 * 6**0.5
+
+
+def test_inverting_the_cumulative_sum_never_draws_what_is_impossible() -> None:
+    """Oracle: the definition, at the edges of u."""
+    law = torch.tensor([[0.0, 2.0, 0.0, 1.0, 0.0]], dtype=torch.float64).expand(5, 5)
+    u = torch.tensor([0.0, 0.6, 2 / 3, 0.9, 1 - 2**-53], dtype=torch.float64)
+    assert categorical(law, u).tolist() == [1, 1, 3, 3, 3]

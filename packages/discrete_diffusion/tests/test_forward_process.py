@@ -194,3 +194,43 @@ def test_marginals_and_posteriors_are_the_official_ones(golden, monkeypatch: pyt
     uniform = io["q.sample_uniform"].transpose(1, 2).double()
     monkeypatch.setattr("discrete_diffusion.drawing.uniform", lambda *_, **__: uniform)
     assert torch.equal(gumbel_max(process.log_marginal(x_0, t)), io["q.sample"])
+
+
+@pytest.mark.parametrize(("t", "s"), [(8, 7), (8, 0), (4, 3), (3, 1), (1, 0)])
+def test_direct_draws_follow_the_posterior(make_schedule, t: int, s: int) -> None:
+    """Chi-square of 20,000 draws of each token against `log_posterior`, masked, plain and uncertain alike.
+
+    Checks: VQ-Diffusion reverse process
+    """
+    process = ForwardProcess(make_schedule(8, 4))
+    p = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.5, 0.5]])
+    x_t = torch.tensor([[4, 0, 3, 4]])
+    times = torch.tensor([t]), torch.tensor([s])
+    law = process.log_posterior(p.log()[None], x_t, *times)[0].exp().double()
+    b = 20_000
+    drawn = process.sample_posterior(
+        p.log().expand(b, 4, 4),
+        x_t.expand(b, 4),
+        *(time.expand(b) for time in times),
+        generator=torch.Generator().manual_seed(0),
+    )
+    counts = torch.stack([torch.bincount(column, minlength=5) for column in drawn.T])
+    possible = law > 1e-6
+    assert not bool(counts[law < 1e-20].any())
+    degrees = int(possible.sum()) - 4
+    statistic = ((counts - b * law) ** 2 / (b * law.clamp_min(1e-6)))[possible].sum().item()
+    assert (statistic - degrees) / (2 * max(degrees, 1)) ** 0.5 < 5
+
+
+def test_a_direct_draw_depends_on_its_own_generator_alone() -> None:
+    """Invariance: alone and among eight, the same tokens."""
+    process = ForwardProcess(Schedule.paper(6, 7))
+    generator = torch.Generator().manual_seed(0)
+    x_t, t = process.prior((8, 12), generator=generator), torch.full((8,), 6)
+    log_x0 = torch.randn(8, 12, 7, generator=generator).log_softmax(-1)
+
+    def draw(images: list[int]) -> Tensor:
+        seeds = [torch.Generator().manual_seed(i) for i in images]
+        return process.sample_posterior(log_x0[images], x_t[images], t[images], generator=seeds)
+
+    assert torch.equal(draw(list(range(8))), torch.cat([draw([i]) for i in range(8)]))

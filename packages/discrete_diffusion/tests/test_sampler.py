@@ -17,7 +17,7 @@ from discrete_diffusion import (
     trajectory,
     truncate,
 )
-from discrete_diffusion.sampler import times
+from discrete_diffusion.routes import times
 
 K, T = 4, 10
 LAW = torch.tensor([[0.6, 0.25, 0.1, 0.05], [0.1, 0.1, 0.1, 0.7]], dtype=torch.float64)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 Tokens: TypeAlias = Int64[Tensor, "b n"]
+TokenMask: TypeAlias = Bool[Tensor, "b n"]
+PixelMask: TypeAlias = Shaped[Tensor, "b 1 H W"]
 Times: TypeAlias = Int64[Tensor, " b"]
 Labels: TypeAlias = Int64[Tensor, " b"]
 States: TypeAlias = Float[Tensor, "b l d_c"]

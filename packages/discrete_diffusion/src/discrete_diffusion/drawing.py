@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from discrete_diffusion._types import Generators, LogStates, Tokens
@@ -32,3 +32,14 @@ def gumbel_max(log_p: LogStates, *, generator: Generators = None) -> Tokens:
     """
     u = uniform(tuple(log_p.shape), device=log_p.device, generator=generator)
     return u.log().neg_().div_(log_p.exp()).argmin(-1)
+
+
+def categorical(law: Float[Tensor, "r k"], u: Float[Tensor, " r"]) -> Int64[Tensor, " r"]:
+    """Draw one of k from every row of weights by inverting its cumulative sum at u in [0, 1), both float64.
+
+    The weights need not sum to 1; one of weight 0 is never drawn, unless all of a row are.
+    """
+    cumulative = law.cumsum(-1)
+    total = cumulative[:, -1]
+    below = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, below[:, None], right=True).squeeze(-1).clamp_max(law.shape[-1] - 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_diffusion._types import Generators, LogCodes, LogStates, PerToken, Times, Tokens
-from discrete_diffusion.drawing import uniform
+from discrete_diffusion.drawing import categorical, uniform
 from discrete_diffusion.reversal import FLOOR, Reversal
 from discrete_diffusion.schedule import Schedule
 
@@ -97,6 +97,26 @@ class ForwardProcess(nn.Module):
         codes = torch.addcmul(weights.offset[..., None], weights.slope[..., None], log_x0.exp())
         states = torch.nn.functional.pad(codes, (0, 1))
         return _log(states.scatter(-1, x_t[..., None], weights.stay[..., None]))
+
+    def sample_posterior(
+        self, log_x0: LogCodes, x_t: Tokens, t: Times, s: Times | None = None, *, generator: Generators = None
+    ) -> Tokens:
+        """Draw `x_s` from `log_posterior(log_x0, x_t, t, s)`, from one uniform number a token.
+
+        The number decides first whether a token stays what it is, and what is left of it decides what it becomes; so
+        the codes are looked at only for the tokens that change.
+
+        Source: VQ-Diffusion reverse process
+        """
+        self._check(log_x0, x_t)
+        log_same = log_x0.gather(-1, x_t.clamp_max(self.codes - 1)[..., None]).squeeze(-1).double()
+        weights = self._reversal(t, s, torch.float64).at(x_t, log_same, mask=self.codes)
+        u = uniform(tuple(x_t.shape), device=x_t.device, generator=generator)
+        b, n = torch.nonzero((u >= weights.stay) & (weights.slope + weights.offset > 0), as_tuple=True)
+        slope, offset, stay = (weight[b, n] for weight in (weights.slope, weights.offset, weights.stay))
+        law = torch.addcmul(offset[:, None], slope[:, None], log_x0[b, n].double().exp())
+        law.masked_fill_(torch.arange(self.codes, device=x_t.device) == x_t[b, n, None], 0)
+        return x_t.index_put((b, n), categorical(law, (u[b, n] - stay) / (1 - stay)))
 
     def log_true_posterior(self, x_0: Tokens, x_t: Tokens, t: Times, s: Times | None = None) -> LogStates:
         """`log q(x_s | x_t, x_0)`, (b, n, k + 1) in float64, for any s < t (t - 1 unless given).

@@ -1,4 +1,4 @@
-"""Sampling: ancestral, or in exact strides. The loop is a generator, and the sample its last state."""
+"""Sampling along a route from noise to tokens. The loop is a generator, and the sample its last state."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from torch import Tensor
 
 from discrete_diffusion._types import Condition, Generators, LogCodes, Tokens
 from discrete_diffusion.denoiser import Denoiser
-from discrete_diffusion.drawing import gumbel_max
 from discrete_diffusion.forward_process import ForwardProcess
 from discrete_diffusion.guidance import Guided
+from discrete_diffusion.masks import Kept
+from discrete_diffusion.routes import Exact, Route
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def sample(
     guidance: float = 1.0,
     truncation: float | None = None,
     temperature: float = 1.0,
+    route: Route | None = None,
     start: State | None = None,
+    kept: Kept | None = None,
     generator: Generators = None,
 ) -> Tokens:
     """Draw tokens (b, n); see `trajectory`.
@@ -54,7 +57,9 @@ def sample(
         guidance=guidance,
         truncation=truncation,
         temperature=temperature,
+        route=route,
         start=start,
+        kept=kept,
         generator=generator,
     )
     return list(states)[-1].x
@@ -71,12 +76,14 @@ def trajectory(
     guidance: float = 1.0,
     truncation: float | None = None,
     temperature: float = 1.0,
+    route: Route | None = None,
     start: State | None = None,
+    kept: Kept | None = None,
     generator: Generators = None,
 ) -> Iterator[State]:
     """The states after each step of the reverse process, the last at t = 0.
 
-    Fewer `steps` than T take the exact posterior of longer strides, over times evenly spread.
+    Fewer `steps` than T take the exact posterior of longer strides, over times evenly spread; `route` has other ways.
 
     Args:
         denoiser: predicts the clean tokens.
@@ -84,43 +91,35 @@ def trajectory(
         condition: for the denoiser.
         process: the forward process that is reversed.
         steps: number of steps, and of calls of the denoiser; T unless given.
-        guidance: scale of classifier-free guidance; 1 is none.
+        guidance: scale of classifier-free guidance with the denoiser's null condition; 1 is none. For another null
+            condition give a `Guided` denoiser.
         truncation: r in (0, 1], see `truncate`; None for none.
         temperature: divides `log p(x_0 | x_t)`.
-        start: state to go on from (its `t` and `x`), instead of a draw of the prior at T.
+        route: `Exact()` unless given; `FewerTokens()` draws the positions in an order, few at a time;
+            `ReleasedStride(skip)` is the stride of the released code.
+        start: state to go on from (its `t` and `x`), instead of a draw of the prior at T. To edit tokens, noise them to
+            some t: `State(t, process.sample(tokens, times))`.
+        kept: tokens that are kept, put back after every step, for inpainting.
         generator: one for the batch, or a sequence of one per example, which then depends on its own alone.
 
     Raises:
-        ValueError: on steps, truncation, temperature or a number of generators out of range.
+        ValueError: on steps, truncation, temperature, tokens or a number of generators out of range, or if the denoiser
+            has another number of codes than the process.
 
     Source: VQ-Diffusion reverse process, stride inference
-    Unstated: the spacing of the strides; evenly spread times, rounded.
     """
     guided = denoiser if guidance == 1 else Guided(denoiser, guidance)
-    state = State(process.T, process.prior(shape, generator=generator)) if start is None else start
-    if tuple(state.x.shape) != tuple(shape):
-        raise ValueError(f"start: tokens of shape {tuple(state.x.shape)} do not fit shape {tuple(shape)}")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    for s in times(state.t, state.t if steps is None else steps)[1:]:
-        t = torch.full((shape[0],), state.t, device=state.x.device)
-        log_x0 = (guided(state.x, t, condition).value.float() / temperature).log_softmax(-1)
-        if truncation is not None:
-            log_x0 = truncate(log_x0, truncation)
-        log_p = process.log_posterior(log_x0, state.x, t, torch.full_like(t, s))
-        state = State(s, gumbel_max(log_p, generator=generator), log_x0)
-        yield state
-
-
-def times(T: int, steps: int) -> list[int]:
-    """Times from T to 0 in `steps` strides, evenly spread and rounded.
-
-    Raises:
-        ValueError: unless 1 <= steps <= T.
-    """
-    if not 1 <= steps <= T:
-        raise ValueError(f"steps must be in 1..{T}, got {steps}")
-    return [round(T * (steps - i) / steps) for i in range(steps + 1)]
+    route = Exact() if route is None else route
+    t, x = (process.T, route.first(process, shape, generator=generator)) if start is None else (start.t, start.x)
+    _check(x, shape, process.codes, temperature)
+    if kept is not None:
+        kept.check(shape, process.codes)
+        x = kept.impose(x)
+    for leg in route.legs(process, x, t, steps):
+        log_x0 = _predict(guided(x, leg.t, condition).value, process.codes, temperature, truncation)
+        x = leg.draw(log_x0, x, generator=generator)
+        x = x if kept is None else kept.impose(x)
+        yield State(leg.s, x, log_x0)
 
 
 def truncate(log_x0: LogCodes, r: float) -> LogCodes:
@@ -141,3 +140,21 @@ def truncate(log_x0: LogCodes, r: float) -> LogCodes:
     dropped = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, p.cumsum(-1) - p >= r)
     kept: Tensor = log_x0.masked_fill(dropped, -torch.inf).log_softmax(-1)
     return kept
+
+
+def _predict(value: Tensor, codes: int, temperature: float, truncation: float | None) -> LogCodes:
+    if value.shape[-1] != codes:
+        raise ValueError(
+            f"denoiser: it predicts {value.shape[-1]} codes, the process has {codes}; make the schedule for as many"
+        )
+    log_x0: Tensor = (value.float() / temperature).log_softmax(-1)
+    return log_x0 if truncation is None else truncate(log_x0, truncation)
+
+
+def _check(x: Tensor, shape: tuple[int, int], codes: int, temperature: float) -> None:
+    if tuple(x.shape) != tuple(shape):
+        raise ValueError(f"start: tokens of shape {tuple(x.shape)} do not fit shape {tuple(shape)}")
+    if bool(((x < 0) | (x > codes)).any()):
+        raise ValueError(f"start: tokens must be in 0..{codes}, the mask being {codes}; got {x.min()}..{x.max()}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
