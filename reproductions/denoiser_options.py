@@ -29,7 +29,7 @@ class DenoiserOptions:
     """bf16 where the machine multiplies in it, otherwise no."""
     flip: bool = False
     """Mirror training pictures by chance; not for captions or signs that know left from right."""
-    generated: int = 2_000
+    generated: int = 1_000
     """Samples that are drawn and scored."""
     steps: int | None = None
     """Steps of the sampler (the recipe's)."""

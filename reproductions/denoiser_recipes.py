@@ -11,7 +11,7 @@ from reproductions.training import TrainingSettings
 
 CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
 MINUTES = TrainingSettings(
-    samples=192_000,
+    samples=160_000,
     batch=32,
     learning_rate=1e-3,
     warmup=3_200,
@@ -51,8 +51,8 @@ def _latents() -> Mapping[str, Continuous]:
             "feed_forward": 2,
             "attention_positions": True,
         },
-        training=MINUTES,
-        steps=50,
+        training=replace(MINUTES, samples=96_000),
+        steps=25,
         guidance=2.0,
     )
     pixels = replace(
@@ -69,6 +69,7 @@ def _latents() -> Mapping[str, Continuous]:
         },
         noise=GaussianNoise.COSINE,
         target=Target.VELOCITY,
+        training=replace(MINUTES, samples=64_000),
         guidance=1.5,
         clip=1.0,
     )
