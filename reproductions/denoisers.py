@@ -37,7 +37,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of one denoiser. `floor`: real pictures, `ceiling`: coded and decoded ones (None: pixels)."""
+    """The stages of one denoiser, and how it is sampled by default and otherwise.
+
+    floor: real pictures; ceiling: coded and decoded ones (None: pixels).
+    """
 
     kind: str
     data: Stage
@@ -45,7 +48,8 @@ class Plan:
     samples: Scored
     floor: Scored
     ceiling: Scored | None
-    sampled: Callable[[Any, str], Scored]
+    walk: Any
+    sampled: Callable[[Any], Scored]
 
     @property
     def goals(self) -> list[Stage]:
@@ -125,15 +129,14 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         shared=True,
     )
 
-    def drawn(walk: token_denoising.Walk, name: str) -> Stage:
+    def drawn(walk: token_denoising.Walk) -> Stage:
+        walk.check(recipe.levels, side * side)
         drawing = token_denoising.Sampling(
             training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
         )
-        return Stage(f"{name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
+        return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
-    if walk.steps > recipe.levels:
-        raise ValueError(f"--steps: {walk.steps} are more than the {recipe.levels} noise levels of the recipe")
     return _plan("discrete", options, inputs, model, drawn, walk)
 
 
@@ -168,11 +171,12 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         shared=True,
     )
 
-    def drawn(walk: latent_denoising.Walk, name: str) -> Stage:
+    def drawn(walk: latent_denoising.Walk) -> Stage:
+        walk.check(recipe.levels)
         drawing = latent_denoising.Sampling(
             training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
         )
-        return Stage(f"{name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
+        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
     return _plan("continuous", options, inputs, model, drawn, walk)
@@ -188,7 +192,7 @@ def _plan(
     options: DenoiserOptions,
     inputs: Mapping[str, Stage],
     model: Stage,
-    drawn: Callable[[Any, str], Stage],
+    drawn: Callable[[Any], Stage],
     walk: Any,
 ) -> Plan:
     """The stages that follow the training, whatever it trains."""
@@ -208,16 +212,16 @@ def _plan(
 
     decoding = {name: inputs[name] for name in ("autoencoder", "clean") if name in inputs}
 
-    def sampled(walk: Any, name: str) -> Scored:
-        images = Stage(f"{name} decode", coding.decode, None, {"samples": drawn(walk, name), **decoding})
-        return scored(name, images, options.against)
+    def sampled(walk: Any) -> Scored:
+        images = Stage(f"{walk.name} decode", coding.decode, None, {"samples": drawn(walk), **decoding})
+        return scored(walk.name, images, options.against)
 
     ceiling = None
     if decoding:
         rebuilding = coding.Rebuilding(options.generated)
         ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
     floor = scored("real", None, conditions.HELD_OUT)
-    return Plan(kind, inputs["data"], model, sampled(walk, "samples"), floor, ceiling, sampled)
+    return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, walk, sampled)
 
 
 def _source(options: DenoiserOptions) -> tuple[Stage, Conditioning]:

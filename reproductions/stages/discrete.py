@@ -7,11 +7,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from discrete_diffusion import FewerTokens as FewerTokens
 from discrete_diffusion import ForwardProcess as ForwardProcess
 from discrete_diffusion import ImportanceTimes as ImportanceTimes
 from discrete_diffusion import Objective as Objective
+from discrete_diffusion import ReleasedStride as ReleasedStride
 from discrete_diffusion import Schedule
 from discrete_diffusion import TokenTransformer as TokenTransformer
+from discrete_diffusion import evenly as evenly
 from discrete_diffusion import sample as draw_tokens
 from reproductions import text_to_image
 from reproductions.artefacts import Desk

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +34,40 @@ class Training:
     flip: bool = False
 
 
+class Solver(StrEnum):
+    """Ways to take a step."""
+
+    DDIM = "DDIM"
+    DDPM = "DDPM"
+
+
 @dataclass(frozen=True)
 class Walk:
-    """How to go from noise to pictures: eta is the share of fresh noise, order that of the multi-step rule."""
+    """How to go from noise to pictures, and in how many steps; clip: bound of the clean estimate."""
 
     steps: int
     guidance: float = 1.0
     clip: float | None = None
-    eta: float = 0.0
-    order: int = 1
+    solver: Solver = Solver.DDIM
+
+    @property
+    def name(self) -> str:
+        """What tells it from other walks."""
+        return f"{self.solver} {self.steps} guidance {self.guidance:g}"
+
+    @property
+    def calls(self) -> int:
+        """How many times the network is asked for one sample."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
+    def check(self, levels: int) -> None:
+        """Raise ValueError where there is no such walk through so many noise levels."""
+        if not 1 <= self.steps <= levels:
+            raise ValueError(f"--steps: {self.steps} are more than the {levels} noise levels of the recipe")
+
+    def options(self) -> dict[str, Any]:
+        """The sampler's arguments."""
+        return {"eta": 1.0 if self.solver is Solver.DDPM else 0.0, "clip": self.clip}
 
 
 @dataclass(frozen=True)
@@ -122,9 +149,7 @@ def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Dr
             target=TARGETS[settings.denoiser.target],
             steps=walk.steps,
             guidance=walk.guidance,
-            clip=walk.clip,
-            eta=walk.eta,
-            order=walk.order,
+            **walk.options(),
             generator=generators,
         )
         return drawn

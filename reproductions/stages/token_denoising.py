@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +14,14 @@ from reproductions.profiles import Discrete
 from reproductions.stages import conditions, denoising
 from reproductions.stages.coding import Tokens
 from reproductions.stages.discrete import (
+    FewerTokens,
     ForwardProcess,
     ImportanceTimes,
     Objective,
+    ReleasedStride,
     TokenTransformer,
     draw_tokens,
+    evenly,
     schedule,
 )
 from reproductions.text_to_image import device
@@ -31,13 +36,50 @@ class Training:
     importance: bool = True
 
 
+class Way(StrEnum):
+    """Ways from noise to tokens."""
+
+    EXACT = "exact stride"
+    RELEASED = "released stride"
+    FEWER = "fewer tokens"
+    PURITY = "purity prior"
+
+
 @dataclass(frozen=True)
 class Walk:
-    """How to go from noise to tokens."""
+    """How to go from noise to tokens, and in how many steps."""
 
     steps: int
     guidance: float = 1.0
     truncation: float | None = None
+    way: Way = Way.EXACT
+
+    @property
+    def name(self) -> str:
+        """What tells it from other walks."""
+        truncated = "" if self.truncation is None else f" truncation {self.truncation:g}"
+        return f"{self.way} {self.steps} guidance {self.guidance:g}{truncated}"
+
+    @property
+    def calls(self) -> int:
+        """How many times the network is asked for one sample."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
+    def check(self, levels: int, tokens: int) -> None:
+        """Raise ValueError where there is no such walk from so many noise levels to so many tokens."""
+        most = tokens if self.way in (Way.FEWER, Way.PURITY) else levels
+        if not 1 <= self.steps <= most:
+            counted = "tokens" if most == tokens else "noise levels"
+            raise ValueError(f"--steps: {self.steps} are more than the {most} {counted} of the recipe")
+        if self.way is Way.RELEASED and levels % self.steps:
+            raise ValueError(f"--steps: the released stride takes equal strides, and {self.steps} is none of {levels}")
+
+    def route(self, levels: int) -> dict[str, Any]:
+        """The sampler's arguments."""
+        if self.way is Way.RELEASED:
+            return {"route": ReleasedStride(levels // self.steps - 1)}
+        routes = {Way.FEWER: FewerTokens(evenly, sharpness=0.0), Way.PURITY: FewerTokens()}
+        return {"steps": self.steps, "route": routes.get(self.way)}
 
 
 @dataclass(frozen=True)
@@ -99,9 +141,9 @@ def drawer(walk: Walk, length: int) -> denoising.Draw:
             (len(generators), length),
             module.condition(given),
             process=process,
-            steps=walk.steps,
             guidance=walk.guidance,
             truncation=walk.truncation,
+            **walk.route(process.T),
             generator=generators,
         )
         return tokens

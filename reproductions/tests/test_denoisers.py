@@ -92,7 +92,7 @@ def test_pixels_are_trained_for_captions(tmp_path: Path) -> None:
     assert set(results(tmp_path, "continuous")["rows"]) == {"samples", "training pictures"}
     (trained,) = tmp_path.glob("stages/continuous-train-*")
     assert load_file(trained / "captions.safetensors")
-    (drawn,) = tmp_path.glob("stages/samples-sample-*/samples-0000000.safetensors")
+    (drawn,) = tmp_path.glob("stages/*-sample-*/samples-0000000.safetensors")
     assert load_file(drawn)["samples"].shape == (12, 3, 32, 32)
 
 
