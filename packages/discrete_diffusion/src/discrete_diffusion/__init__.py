@@ -5,7 +5,10 @@ tokens from the noised ones; a *sampler* goes from noise to tokens with it. The 
 process and its posterior, the objective, and guidance.
 """
 
+from discrete_diffusion.captions import BytePairs as BytePairs
+from discrete_diffusion.captions import CaptionEncoder as CaptionEncoder
 from discrete_diffusion.checkpoints import from_vq_diffusion as from_vq_diffusion
+from discrete_diffusion.clip_text import ClipText as ClipText
 from discrete_diffusion.denoiser import Denoiser as Denoiser
 from discrete_diffusion.denoiser import Prediction as Prediction
 from discrete_diffusion.denoiser import TokenTransformer as TokenTransformer

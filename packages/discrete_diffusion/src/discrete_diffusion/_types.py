@@ -10,6 +10,8 @@ from torch import Tensor
 Tokens: TypeAlias = Int64[Tensor, "b n"]
 TokenMask: TypeAlias = Bool[Tensor, "b n"]
 PixelMask: TypeAlias = Shaped[Tensor, "b 1 H W"]
+CaptionTokens: TypeAlias = Int64[Tensor, "b l"]
+Visible: TypeAlias = Float[Tensor, "b 1 1 n"]
 Times: TypeAlias = Int64[Tensor, " b"]
 Labels: TypeAlias = Int64[Tensor, " b"]
 States: TypeAlias = Float[Tensor, "b l d_c"]
