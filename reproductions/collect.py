@@ -1,16 +1,11 @@
 """From finished stages to the report: scores into rows, pictures, curves and costs."""
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,17 +15,10 @@ from reproductions.experiment import Row, Table
 from reproductions.findings import Better, Cost, Curve, Measurement, MetricInfo, Report, RowResult, Samples, summarise
 from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
+from reproductions.provenance import commit, environment, versions
 from reproductions.training import TrainingSettings
 
 Receipts = Mapping[str, Mapping[str, Any]]
-PACKAGES = (
-    "vq-autoencoder",
-    "discrete-diffusion",
-    "continuous-diffusion",
-    "context-prediction",
-    "diffusion-evaluation",
-)
-LIBRARIES = ("torch", "accelerate", "numpy", "scipy")
 SHOWN = 64
 
 
@@ -185,7 +173,7 @@ def _manifest(
             spaces |= {name: score["space"] for name, score in scores.items() if score["space"]}
     return {
         "commit": commit(),
-        "packages": {name: version(name) for name in (*PACKAGES, *LIBRARIES)},
+        "packages": versions(),
         "seeds": sorted({seed for runs in planned.runs.values() for seed in runs}),
         "data": {**plain(asdict(data)), "digest": facts["digest"], "split": facts["note"], "bad": facts["bad"]},
         "preprocessing": f"short side to {data.resolution} px (antialiased bicubic), centre crop",
@@ -210,40 +198,6 @@ def _notes(facts: Mapping[str, Any], held_out: Split) -> list[str]:
     if len(held_out.captions) < 2_000 and held_out.attributes is None:
         notes.append(f"{len(held_out.captions)} held-out images are far too few for a Frechet distance; none is given.")
     return notes
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the libraries that a run was made with."""
-    cuda = torch.cuda.is_available()
-    return {
-        "device": torch.cuda.get_device_name() if cuda else processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.system(),
-    }
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def commit() -> str | None:
-    """The commit of the working tree ("+" when it was changed since)."""
-    folder = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", "*.py"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
 
 
 def read(stage: Stage, root: Path, name: str) -> Any:

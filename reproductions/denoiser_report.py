@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from reproductions.artefacts import plain, write_json
 from reproductions.data import Split
 from reproductions.grids import fitting_scale, grid
+from reproductions.provenance import provenance
 
 if TYPE_CHECKING:
     from reproductions.denoisers import Plan, Scored
@@ -54,6 +55,7 @@ def results(out: Path, plan: "Plan", receipts: Mapping[str, Any], command: Seque
     if plan.ceiling is not None:
         rows["training pictures, coded and decoded"] = plan.ceiling
     return {
+        **provenance(),
         "kind": plan.kind,
         "data": facts,
         "training": plain(plan.model.settings),

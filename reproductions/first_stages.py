@@ -14,6 +14,7 @@ from reproductions.command import carry_out, describe, processes
 from reproductions.data import DataSettings, fingerprint
 from reproductions.first_stage_options import Common, StudyOptions, TrainOptions
 from reproductions.first_stage_report import write_comparison
+from reproductions.provenance import provenance
 from reproductions.runner import run
 from reproductions.stages import measuring, presets
 from reproductions.stages.preparing import keep
@@ -31,7 +32,7 @@ STUDY = {
     "KL, as many bits as codes": "kl-f4-32",
 }
 LARGER = {"VQ, moving averages, revival": "vq-f4-64", "KL": "kl-f4-64"}
-KL_WEIGHTS = {"KL, as many bits as codes": 7e-5}
+KL_WEIGHTS = {"KL, as many bits as codes": 1e-4}
 
 
 def train(options: TrainOptions) -> int:
@@ -211,7 +212,13 @@ def _results(
             }
         )
     training = first.trained.settings.stage.training
-    return {"data": facts, "training": vars(training), "features": first.scores.settings.sha256, "rows": rows}
+    return {
+        **provenance(),
+        "data": facts,
+        "training": vars(training),
+        "features": first.scores.settings.sha256,
+        "rows": rows,
+    }
 
 
 def _pictures(variants: Mapping[str, Variant], out: Path) -> dict[str, Any]:

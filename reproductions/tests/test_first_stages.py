@@ -184,7 +184,7 @@ def test_commands_are_grouped(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert "conprediff train {autoencoder}" in capsys.readouterr().err
+    assert "conprediff train {autoencoder" in capsys.readouterr().err
 
 
 def test_residual_network_of_any_depth_is_read(tmp_path: Path) -> None:
