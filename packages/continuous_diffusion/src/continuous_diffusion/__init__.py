@@ -5,19 +5,34 @@
 * A **sampler** walks from noise to image by asking a denoiser; an **objective** trains one.
 """
 
+from continuous_diffusion.checkpoints import LatentDiffusion as LatentDiffusion
 from continuous_diffusion.checkpoints import from_compvis as from_compvis
+from continuous_diffusion.checkpoints import from_dit as from_dit
+from continuous_diffusion.checkpoints import from_guided_diffusion as from_guided_diffusion
+from continuous_diffusion.checkpoints import latent_diffusion_from_compvis as latent_diffusion_from_compvis
+from continuous_diffusion.checkpoints import read_weights as read_weights
+from continuous_diffusion.checkpoints import token_encoder_from_compvis as token_encoder_from_compvis
+from continuous_diffusion.conditioning import ClassStates as ClassStates
+from continuous_diffusion.conditioning import MapRescaler as MapRescaler
+from continuous_diffusion.conditioning import beside_hole as beside_hole
+from continuous_diffusion.conditioning import one_hot_maps as one_hot_maps
 from continuous_diffusion.denoiser import Condition as Condition
 from continuous_diffusion.denoiser import ConditionalDenoiser as ConditionalDenoiser
 from continuous_diffusion.denoiser import Denoiser as Denoiser
 from continuous_diffusion.denoiser import Prediction as Prediction
 from continuous_diffusion.denoiser import PredictionWithVariance as PredictionWithVariance
+from continuous_diffusion.dit import DiT as DiT
 from continuous_diffusion.forward_process import ForwardProcess as ForwardProcess
 from continuous_diffusion.forward_process import Gaussian as Gaussian
 from continuous_diffusion.guidance import Guided as Guided
+from continuous_diffusion.layout import Box as Box
+from continuous_diffusion.layout import LayoutTokens as LayoutTokens
 from continuous_diffusion.objective import Denoising as Denoising
 from continuous_diffusion.objective import Objective as Objective
 from continuous_diffusion.objective import absolute as absolute
 from continuous_diffusion.objective import squared as squared
+from continuous_diffusion.presets import PRESETS as PRESETS
+from continuous_diffusion.presets import Preset as Preset
 from continuous_diffusion.sampler import State as State
 from continuous_diffusion.sampler import evenly as evenly
 from continuous_diffusion.sampler import quadratic as quadratic
@@ -31,6 +46,7 @@ from continuous_diffusion.target import Displacement as Displacement
 from continuous_diffusion.target import Epsilon as Epsilon
 from continuous_diffusion.target import Target as Target
 from continuous_diffusion.target import Velocity as Velocity
+from continuous_diffusion.token_encoder import TokenEncoder as TokenEncoder
 from continuous_diffusion.unet import UNet as UNet
 from continuous_diffusion.weighting import MinSnr as MinSnr
 from continuous_diffusion.weighting import by_snr as by_snr

@@ -9,13 +9,14 @@ from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
 Features: TypeAlias = Float[Tensor, "b d h w"]
+LastFeatures: TypeAlias = Float[Tensor, "b d h_f w_f"]
 Tokens: TypeAlias = Float[Tensor, "b n d"]
 Heads: TypeAlias = Float[Tensor, "b heads n d"]
 OtherHeads: TypeAlias = Float[Tensor, "b heads m d"]
 States: TypeAlias = Float[Tensor, "b l d_c"]
 Condition: TypeAlias = States
 Times: TypeAlias = Int64[Tensor, "b"]
-Labels: TypeAlias = Int64[Tensor, "b"]
+Labels: TypeAlias = Int64[Tensor, "_"]
 Rows: TypeAlias = Bool[Tensor, "b"]
 PerExample: TypeAlias = Float[Tensor, "b"]
 Signal: TypeAlias = Float64[Tensor, "b"]

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from continuous_diffusion._types import Features, Heads, OtherHeads, States, Tokens
 
 
-def attention(query: Heads, key: OtherHeads, value: OtherHeads) -> Heads:
-    r"""$\mathrm{softmax}(Q K^\top / \sqrt d) V$, head by head.
+def attention(query: Heads, key: OtherHeads, value: OtherHeads, bias: Tensor | None = None) -> Heads:
+    r"""$\mathrm{softmax}(Q K^\top / \sqrt d + B) V$, head by head; `bias` $B$ (b, 1, n, m) is 0 when not given.
 
     Written out in bfloat16 on the CPU, where the backward pass of the fused kernel is several times slower.
 
@@ -18,8 +18,8 @@ def attention(query: Heads, key: OtherHeads, value: OtherHeads) -> Heads:
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-        return torch.softmax(scores, -1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+        return torch.softmax(scores if bias is None else scores + bias, -1) @ value
+    return F.scaled_dot_product_attention(query, key, value, bias)
 
 
 def _split(tokens: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -40,18 +40,22 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
 
 
 class SelfAttention(nn.Module):
-    """Attention of each position to all positions; the rows of `qkv` are ordered [q, k, v][head][channel]."""
+    """Attention of each position to all positions; the rows of `qkv` are ordered [q, k, v][head][channel].
 
-    def __init__(self, width: int, heads: int, *, bias: bool) -> None:
+    `head_width` channels a head; the width over the heads when None.
+    """
+
+    def __init__(self, width: int, heads: int, *, bias: bool, head_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width)
+        inner = width if head_width is None else heads * head_width
+        self.qkv = nn.Linear(width, 3 * inner, bias=bias)
+        self.out = nn.Linear(inner, width)
 
-    def forward(self, tokens: Tokens) -> Tokens:
-        """Tokens (b, n, d) to tokens (b, n, d)."""
+    def forward(self, tokens: Tokens, bias: Tensor | None = None) -> Tokens:
+        """Tokens (b, n, d) to tokens (b, n, d); `bias` (b, 1, n, n) is added to the scores."""
         query, key, value = _split(self.qkv(tokens), 3, self.heads)
-        mixed: Tensor = self.out(_join(attention(query, key, value)))
+        mixed: Tensor = self.out(_join(attention(query, key, value, bias)))
         return mixed
 
 

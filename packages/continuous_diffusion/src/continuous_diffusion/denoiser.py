@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from continuous_diffusion._types import Features, Images, Labels, Rows, States, Times
+from continuous_diffusion._types import Images, Labels, LastFeatures, Rows, States, Times
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Prediction:
     """What a denoiser answers: `value` in the coordinates of its target, and the `features` its last layer read."""
 
     value: Images
-    features: Features
+    features: LastFeatures
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Condition:
     context: States | None = None
     classes: Labels | None = None
     concat: Images | None = None
-    level: Times | None = None
+    level: Labels | None = None
 
     def __post_init__(self) -> None:
         sizes = {field.name: len(part) for field in fields(self) if (part := getattr(self, field.name)) is not None}
@@ -91,6 +91,17 @@ def present(part: Tensor | None, expected: bool, name: str, option: str, instead
         raise ValueError(f"{name} is missing: this network was built with {option}; {instead}")
     if part is not None and not expected:
         raise ValueError(f"{name} was given to a network that does not read it: build it with {option}")
+
+
+def check_labels(classes: Labels | None, highest: int) -> None:
+    """Check that labels are in 0..highest, on the CPU alone, where that costs nothing.
+
+    Raises ValueError that says which are there.
+    """
+    if classes is None or classes.device.type != "cpu" or not classes.numel() or torch.compiler.is_compiling():
+        return
+    if not 0 <= classes.min() <= classes.max() <= highest:
+        raise ValueError(f"condition.classes: {classes.min()} to {classes.max()}, expected 0..{highest}")
 
 
 def guides(given: Given) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from continuous_diffusion._types import Features, Images, PerExample, Times
+from continuous_diffusion._types import Images, LastFeatures, PerExample, Times
 from continuous_diffusion.denoiser import Denoiser, Given, guides, null_condition, replaced
 from continuous_diffusion.forward_process import ForwardProcess
 from continuous_diffusion.noise import gaussian
@@ -25,7 +25,7 @@ class Denoising:
     loss: PerExample
     t: Times
     estimate: Images
-    features: Features
+    features: LastFeatures
     terms: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from continuous_diffusion._types import Images, States, Times
 from continuous_diffusion.blocks import TimeEmbedding, zeroed_convolution
-from continuous_diffusion.denoiser import Condition, Given, Prediction, PredictionWithVariance, present
+from continuous_diffusion.denoiser import Condition, Given, Prediction, PredictionWithVariance, check_labels, present
 from continuous_diffusion.levels import Cell, Parts, ascend, descend
 
 
@@ -166,6 +166,7 @@ class UNet(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"condition.concat: size {tuple(given.concat.shape[2:])} beside x_t of size {h} x {w}")
         present(given.context, self.condition_width is not None, "condition", "condition_width", "see null_condition")
         present(given.classes, self.classes is not None, "condition.classes", "classes", "see null_class")
+        check_labels(given.classes, 0 if self.labels is None else self.labels.num_embeddings - 1)
         present(given.level, self.level is not None, "condition.level", "augmented", "0 is a clean image")
         if given.context is not None and (given.context.shape[0], given.context.shape[2]) != (b, self.condition_width):
             raise ValueError(

@@ -1,17 +1,17 @@
-"""Readers of published checkpoints: pure functions from tensors and constructor arguments to a module."""
+"""Readers of the U-Nets of LDM and of guided-diffusion (ADM)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from continuous_diffusion.checkpoints.files import account_for, filled, without_prefix
 from continuous_diffusion.unet import UNet
 
 PREFIX = "model.diffusion_model."
 
 _WITHOUT_EFFECT = {"image_size", "use_checkpoint", "use_fp16", "legacy", "dropout"}
-_ONLY = {"dims": 2, "conv_resample": True, "num_classes": None, "n_embed": None, "num_heads_upsample": -1}
+_ONLY = {"dims": 2, "conv_resample": True, "n_embed": None, "num_heads_upsample": -1}
 _READ = {
     "in_channels",
     "out_channels",
@@ -27,7 +27,19 @@ _READ = {
     "resblock_updown",
     "use_scale_shift_norm",
     "use_new_attention_order",
+    "num_classes",
 }
+_ADM_LEVELS = {256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4)}
+_ADM_SAME = {
+    "num_res_blocks": 2,
+    "num_heads": 4,
+    "num_head_channels": -1,
+    "num_heads_upsample": -1,
+    "use_scale_shift_norm": True,
+    "resblock_updown": False,
+    "use_new_attention_order": False,
+}
+_ADM_FLAGS = {"image_size", "num_channels", "channel_mult", "learn_sigma", "class_cond", "attention_resolutions"}
 
 _PLACES = {
     "time.hidden": "time_embed.0",
@@ -35,6 +47,7 @@ _PLACES = {
     "stem": "input_blocks.0.0",
     "norm": "out.0",
     "head": "out.2",
+    "labels": "label_emb",
 }
 _PARTS = {
     "norm_in": "in_layers.0",
@@ -63,7 +76,7 @@ _TRANSFORMER_PARTS = {
 
 
 def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of our `UNet` for the constructor arguments of CompVis's `UNetModel`.
+    """The arguments of our `UNet` for the constructor arguments of the `UNetModel` of LDM or guided-diffusion.
 
     Raises ValueError for an argument that is unknown, or known and not supported.
     """
@@ -84,6 +97,8 @@ def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_channels": None if head_channels == -1 else head_channels,
         "condition_width": config["context_dim"] if conditional else None,
         "null_states": 0,
+        "classes": config.get("num_classes"),
+        "null_class": False,
         "transformer_depth": config.get("transformer_depth", 1),
         "resample_by_blocks": config.get("resblock_updown", False),
         "scale_shift": config.get("use_scale_shift_norm", False),
@@ -98,22 +113,65 @@ def from_compvis(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) ->
 
     Raises KeyError that names the parameters missing or left over, ValueError for a config or a shape that differs.
     """
-    given = {key.removeprefix(PREFIX): value for key, value in state_dict.items() if key.startswith(PREFIX)}
-    given = given or dict(state_dict)
-    unet = UNet(**unet_arguments(config))
+    return _read(without_prefix(state_dict, PREFIX), config, unet_arguments(config))
+
+
+def from_guided_diffusion(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> UNet:
+    """A U-Net of guided-diffusion (ADM), in evaluation mode: for images, or for super-resolution by concatenation.
+
+    `config` holds the arguments of its `UNetModel`, or the flags of its scripts (`num_channels`, `class_cond`,
+    `learn_sigma`, `attention_resolutions="32,16,8"`, ...). Twice as many channels out as in are a learned variance.
+
+    Raises KeyError that names the parameters missing or left over, ValueError for a config or a shape that differs.
+    """
+    constructor = _from_flags(config) if "num_channels" in config else dict(config)
+    channels = constructor["in_channels"]
+    if constructor["channel_mult"][0] != 1:
+        raise ValueError(f"config: channel_mult {constructor['channel_mult']} is supported only with 1 at first")
+    arguments = unet_arguments(constructor)
+    if constructor["out_channels"] == 2 * channels:
+        arguments |= {"out_channels": channels, "learned_variance": True}
+    stem = state_dict.get("input_blocks.0.0.weight")
+    if stem is not None and stem.shape[1] == 2 * channels:
+        arguments["in_channels"] = 2 * channels
+    return _read(dict(state_dict), constructor, arguments)
+
+
+def official_names(unet: UNet) -> set[str]:
+    """The names in an official U-Net of the parameters of ours."""
+    return {source for name in unet.state_dict() for source in _sources(name, unet)}
+
+
+def _read(given: dict[str, Tensor], config: Mapping[str, Any], arguments: Mapping[str, Any]) -> UNet:
+    unet = UNet(**arguments)
     sources = {name: _sources(name, unet) for name in unet.state_dict()}
-    _account_for(given, sources.values())
-    new_order = bool(config.get("use_new_attention_order", False))
-    placed = {}
-    for name, parameter in unet.state_dict().items():
-        tensor = torch.cat([given[source] for source in sources[name]])
-        if tensor.numel() != parameter.numel() or tensor.shape[0] != parameter.shape[0]:
-            raise ValueError(f"{sources[name]}: shape {tuple(tensor.shape)}, config asks for {tuple(parameter.shape)}")
-        if ".qkv." in name and len(sources[name]) == 1 and not new_order:
-            tensor = _by_projection(tensor, _heads_of(name, unet))
-        placed[name] = tensor.reshape(parameter.shape)
-    unet.load_state_dict(placed)
-    return unet.eval()
+    account_for(given, official_names(unet))
+    if not config.get("use_new_attention_order", False):
+        for name, keys in sources.items():
+            if ".qkv." in name and len(keys) == 1 and len(given[keys[0]]) == len(unet.get_parameter(name)):
+                given[keys[0]] = _by_projection(given[keys[0]], _heads_of(name, unet))
+    return filled(unet, given, sources)
+
+
+def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `UNetModel` for the flags of guided-diffusion's scripts.
+
+    Raises ValueError for a flag that is not the model's.
+    """
+    if unknown := set(flags) - set(_ADM_SAME) - _ADM_FLAGS - _WITHOUT_EFFECT:
+        raise ValueError(f"config: {sorted(unknown)} are not flags of guided-diffusion's model")
+    side, multipliers = flags["image_size"], flags.get("channel_mult", "")
+    if not multipliers and side not in _ADM_LEVELS:
+        raise ValueError(f"config: no channel_mult, and none is known for image_size {side}")
+    return {
+        "in_channels": 3,
+        "out_channels": 6 if flags.get("learn_sigma", False) else 3,
+        "model_channels": flags["num_channels"],
+        "channel_mult": tuple(int(m) for m in multipliers.split(",")) if multipliers else _ADM_LEVELS[side],
+        "attention_resolutions": tuple(side // int(r) for r in flags.get("attention_resolutions", "16,8").split(",")),
+        "num_classes": 1000 if flags.get("class_cond", False) else None,
+        **{name: flags.get(name, default) for name, default in _ADM_SAME.items()},
+    }
 
 
 def _heads_of(name: str, unet: UNet) -> int:
@@ -124,14 +182,6 @@ def _heads_of(name: str, unet: UNet) -> int:
 def _by_projection(rows: Tensor, heads: int) -> Tensor:
     """Rows ordered [head][q, k, v][channel] as [q, k, v][head][channel]."""
     return rows.reshape(heads, 3, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 2)
-
-
-def _account_for(given: Mapping[str, Tensor], sources: Iterable[list[str]]) -> None:
-    needed = {key for keys in sources for key in keys}
-    if missing := sorted(needed - set(given)):
-        raise KeyError(f"the checkpoint lacks {len(missing)} parameters that config asks for: {', '.join(missing[:8])}")
-    if left_over := sorted(set(given) - needed):
-        raise KeyError(f"the checkpoint has {len(left_over)} parameters with no place: {', '.join(left_over[:8])}")
 
 
 def _sources(name: str, unet: UNet) -> list[str]:
