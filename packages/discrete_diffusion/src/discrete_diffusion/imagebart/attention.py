@@ -24,15 +24,20 @@ class Cache:
         self.room, self.length = room, 0
         self._store: Tensor | None = None
 
-    def extend(self, new: KeysValues) -> KeysValues:
-        """Append, and return all there is.
+    @property
+    def next(self) -> int:
+        """The position that comes next.
 
         Raises:
             ValueError: if there is no room left.
         """
+        if self.length == self.room:
+            raise ValueError(f"all {self.room} positions of this scale are drawn; begin a new decoding")
+        return self.length
+
+    def extend(self, new: KeysValues) -> KeysValues:
+        """Append, and return all there is."""
         start, self.length = self.length, self.length + new.keys.shape[2]
-        if self.length > self.room:
-            raise ValueError(f"a cache for {self.room} positions cannot hold {self.length}; begin a new decoding")
         if self._store is None:
             b, a, _, e = new.keys.shape
             self._store = new.keys.new_empty(2, b, a, self.room, e)

@@ -9,7 +9,7 @@ from torch import nn
 from discrete_diffusion._types import Times, Tokens
 from discrete_diffusion.blocks import to_grid
 from discrete_diffusion.denoiser import Prediction
-from discrete_diffusion.imagebart._types import Labels, OneLogits, OneToken, Prefix
+from discrete_diffusion.imagebart._types import Labels, OneLogits, OneToken, Prefix, SourceTokens
 from discrete_diffusion.imagebart.denoiser import Decoding, check_tokens, source_tokens
 from discrete_diffusion.imagebart.layers import Stack, initialise
 
@@ -87,12 +87,12 @@ class DecoderOnly(nn.Module, PyTorchModelHubMixin):
         caches = self.decoder.caches(len(self.positions.weight))
 
         def step(previous: OneToken | None) -> OneLogits:
-            tokens, start = before if previous is None else previous[:, None], caches[0].length
+            tokens, start = before if previous is None else previous[:, None], caches[0].next
             x = self.tokens(tokens) + self.positions.weight[start : start + tokens.shape[1]]
             logits: OneLogits = self.logits(self.norm(self.decoder(x, caches=caches)[:, -1]))
             return logits
 
         return step
 
-    def _before(self, t: Times, condition: Labels | Prefix | None) -> Prefix:
+    def _before(self, t: Times, condition: Labels | Prefix | None) -> SourceTokens:
         return source_tokens(t, condition, prefix=self.prefix, offset=self.prefix_offset, vocabulary=self.vocabulary)

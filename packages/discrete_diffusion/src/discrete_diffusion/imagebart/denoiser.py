@@ -8,7 +8,7 @@ from torch import Tensor
 
 from discrete_diffusion._types import Times
 from discrete_diffusion.denoiser import Prediction
-from discrete_diffusion.imagebart._types import Labels, Prefix
+from discrete_diffusion.imagebart._types import Labels, Prefix, SourceTokens
 
 Decoding: TypeAlias = Callable[[Tensor | None], Tensor]
 """A scale being drawn: called with the tokens (b,) just drawn, None at first, it gives the next logits, (b, k)."""
@@ -27,7 +27,9 @@ class ScaleDenoiser(Protocol):
         ...
 
 
-def source_tokens(t: Times, condition: Labels | Prefix | None, *, prefix: int, offset: int, vocabulary: int) -> Prefix:
+def source_tokens(
+    t: Times, condition: Labels | Prefix | None, *, prefix: int, offset: int, vocabulary: int
+) -> SourceTokens:
     """The tokens that stand before all others: the scale, and the prefix that conditions, (b, 1 + p).
 
     Args:

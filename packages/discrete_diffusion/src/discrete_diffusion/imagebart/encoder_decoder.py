@@ -118,7 +118,7 @@ class EncoderDecoder(nn.Module, PyTorchModelHubMixin):
         start = torch.full_like(x_t[:, 0], self.start_token)
 
         def step(previous: OneToken | None) -> OneLogits:
-            i = caches[0].length
+            i = caches[0].next
             token = start if previous is None else previous
             x = self.tokens(token[:, None]) + self.positions.weight[i]
             logits = self.logits(self.norm(self.decoder(x, memories, caches=caches)))
