@@ -1,7 +1,9 @@
 import math
 
+import pytest
 import torch
 
+from discrete_diffusion import blocks
 from discrete_diffusion.blocks import (
     AdaptiveNorm,
     ConvolutionalFeedForward,
@@ -54,10 +56,38 @@ def test_feed_forward_nets_apply_gelu2() -> None:
     x = torch.randn(2, 6, 8)
     dense, convolutional = FeedForward(8, 2), ConvolutionalFeedForward(8, 2, (2, 3))
     hidden = dense.expand(x)
-    torch.testing.assert_close(dense(x), dense.contract(hidden * torch.sigmoid(1.702 * hidden)))
+    expected = dense.contract(hidden * torch.sigmoid(1.702 * hidden))
+    torch.testing.assert_close(dense(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x), expected)
     hidden = convolutional.expand(to_grid(x, (2, 3)))
     expected = to_tokens(convolutional.contract(hidden * torch.sigmoid(1.702 * hidden)))
     torch.testing.assert_close(convolutional(x), expected)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_large_feed_forward_nets_copy_no_weights(monkeypatch: pytest.MonkeyPatch, precision: torch.dtype) -> None:
+    """Oracle: the same net treated as a small one, and its gradients; what is saved for these is counted."""
+    torch.manual_seed(0)
+    net, x = FeedForward(8, 4), torch.randn(2, 3, 8, requires_grad=True)
+    parameters = {parameter.data_ptr() for parameter in net.parameters()}
+    found, copies = [], []
+    for large in (2**20, 0):
+        monkeypatch.setattr(blocks, "LARGE", large)
+        saved: list[torch.Tensor] = []
+        with (
+            torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: (saved.append(x), x)[1], lambda x: x),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16),
+        ):
+            out = net(x)
+        weights = [x for x in saved if x.numel() == net.expand.weight.numel() and x.data_ptr() not in parameters]
+        copies.append(len(weights))
+        found.append((out, *torch.autograd.grad(out.float().square().sum(), (x, *net.parameters()))))
+    tolerance = {"atol": 1e-5, "rtol": 1e-5} if precision is torch.float32 else {"atol": 0.05, "rtol": 0.05}
+    for small, large in zip(*found, strict=True):
+        torch.testing.assert_close(small, large, **tolerance)
+    assert found[1][0].dtype == precision
+    assert copies == [2, 0] if precision is torch.float32 else copies[1] <= copies[0]
 
 
 def test_the_depthwise_convolution_sees_the_eight_neighbours_on_the_grid() -> None:

@@ -96,4 +96,4 @@ def test_small_presets_train_and_sample(name: str) -> None:
     objective(torch.randint(codes, (2, n)), torch.tensor([0, 2])).loss.mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.parameters())
     tokens = sample(denoiser, (1, n), torch.tensor([1]), process=process, steps=2)
-    assert 0 <= tokens.min() and tokens.max() < codes
+    assert tokens.min() >= 0 and tokens.max() < codes

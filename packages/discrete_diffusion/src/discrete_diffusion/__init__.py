@@ -24,6 +24,7 @@ from discrete_diffusion.masks import Kept as Kept
 from discrete_diffusion.masks import token_mask as token_mask
 from discrete_diffusion.objective import Denoising as Denoising
 from discrete_diffusion.objective import Objective as Objective
+from discrete_diffusion.prepared import Prepared as Prepared
 from discrete_diffusion.presets import PRESETS as PRESETS
 from discrete_diffusion.presets import Preset as Preset
 from discrete_diffusion.presets import Recipe as Recipe

@@ -1,10 +1,19 @@
 """Multi-head attention within the tokens, and from the tokens to a condition."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_diffusion._types import Heads, Hidden, States
+
+
+class KeysValues(NamedTuple):
+    """What a cross-attention makes of a condition: keys and values, (b, heads, l, e) each."""
+
+    keys: Tensor
+    values: Tensor
 
 
 def attention(q: Heads, k: Tensor, v: Tensor) -> Heads:
@@ -47,8 +56,12 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(condition_width, 2 * width)
         self.project = nn.Linear(width, width)
 
-    def forward(self, x: Hidden, condition: States) -> Hidden:
-        k, v = (_split(part, self.heads) for part in self.key_value(condition).chunk(2, -1))
+    def keys_values(self, condition: States) -> KeysValues:
+        """Keys and values of the states, all that it takes of them."""
+        return KeysValues(*(_split(part, self.heads) for part in self.key_value(condition).chunk(2, -1)))
+
+    def forward(self, x: Hidden, condition: States | KeysValues) -> Hidden:
+        k, v = condition if isinstance(condition, KeysValues) else self.keys_values(condition)
         out: Tensor = self.project(_merge(attention(_split(self.query(x), self.heads), k, v)))
         return out
 

@@ -1,13 +1,18 @@
 """The parts of a transformer block: norms modulated by time or class, feed-forward nets, the block."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_diffusion._types import Embedding, Grid, Hidden, Labels, States, Times
-from discrete_diffusion.attention import CrossAttention, SelfAttention
+from discrete_diffusion._types import Embedding, Grid, Hidden, Labels, Modulations, States, Times
+from discrete_diffusion.attention import CrossAttention, KeysValues, SelfAttention
+
+GELU2 = 1.702
+LARGE = 2**20
+"""Number of weights above which a feed-forward net makes no scaled copy of them."""
 
 
 class LearnedTime(nn.Module):
@@ -59,16 +64,30 @@ class AdaptiveNorm(nn.Module):
         self.embedding = embedding
         self.modulation = nn.Linear(width, 2 * width)
 
+    def modulations(self, index: Times | Labels, more: Embedding | None = None) -> Modulations:
+        """Scale and shift, (b, 2 d), of the index, to whose embedding `more` is added."""
+        embedding = self.embedding(index)
+        out: Tensor = self.modulation(F.silu(embedding if more is None else embedding + more))
+        return out
+
     def forward(self, x: Hidden, index: Times | Labels) -> Hidden:
-        modulation: Tensor = self.modulation(F.silu(self.embedding(index)))
-        scale, shift = modulation[:, None].chunk(2, -1)
-        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
+        return modulate(x, self.modulations(index))
+
+
+def modulate(x: Hidden, modulations: Modulations) -> Hidden:
+    """`(1 + scale) LN(x) + shift` with (scale, shift) as halves of (b, 2 d).
+
+    Source: VQ-Diffusion adaptive layer norm
+    """
+    scale, shift = modulations[:, None].chunk(2, -1)
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
 
 
 class FeedForward(nn.Module):
     """Linear, GELU2, linear; (b, n, d) to (b, n, d).
 
-    `GELU2(x) = x sigmoid(1.702 x) = SiLU(1.702 x) / 1.702`, and the two factors go to the weights, which are smaller.
+    `GELU2(x) = x sigmoid(1.702 x) = SiLU(1.702 x) / 1.702`. The two factors go to the weights, or into the matrix
+    products where the weights are many, since a copy of these would be kept for the backward pass.
     """
 
     def __init__(self, width: int, ratio: int) -> None:
@@ -77,8 +96,17 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(ratio * width, width)
 
     def forward(self, x: Hidden) -> Hidden:
-        hidden = F.silu(F.linear(x, 1.702 * self.expand.weight, 1.702 * self.expand.bias))
-        return F.linear(hidden, self.contract.weight / 1.702, self.contract.bias)
+        if self.expand.weight.numel() <= LARGE:
+            hidden = _silu(F.linear(x, GELU2 * self.expand.weight, GELU2 * self.expand.bias))
+            return F.linear(hidden, self.contract.weight / GELU2, self.contract.bias)
+        flat = torch.addmm(GELU2 * self.expand.bias, x.flatten(0, 1), self.expand.weight.T, alpha=GELU2)
+        out = torch.addmm(self.contract.bias, _silu(flat), self.contract.weight.T, alpha=1 / GELU2)
+        return out.view(x.shape)
+
+
+def _silu(fresh: Tensor) -> Tensor:
+    """SiLU, in place where no gradient needs its argument."""
+    return F.silu(fresh, inplace=not fresh.requires_grad)
 
 
 class ConvolutionalFeedForward(nn.Module):
@@ -91,7 +119,7 @@ class ConvolutionalFeedForward(nn.Module):
         self.contract = nn.Conv2d(ratio * width, width, 3, padding=1)
 
     def forward(self, x: Hidden) -> Hidden:
-        return to_tokens(self.contract(F.silu(1.702 * self.expand(to_grid(x, self.grid))) / 1.702))
+        return to_tokens(self.contract(F.silu(GELU2 * self.expand(to_grid(x, self.grid))) / GELU2))
 
 
 class DepthwiseConvolution(nn.Module):
@@ -104,6 +132,15 @@ class DepthwiseConvolution(nn.Module):
 
     def forward(self, x: Hidden) -> Hidden:
         return to_tokens(self.convolve(to_grid(x, self.grid)))
+
+
+class Given(NamedTuple):
+    """What a block is told: modulations (b, 2 d) of its norms, keys and values of the condition."""
+
+    self_norm: Tensor
+    cross_norm: Tensor | None
+    last_norm: Tensor | None
+    keys_values: KeysValues | None
 
 
 class Block(nn.Module):
@@ -143,13 +180,26 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width) if classes is None else AdaptiveNorm(LearnedClass(classes, width), width)
         self.feedforward = feedforward
 
-    def forward(self, x: Hidden, t: Times, condition: States | Labels | None = None) -> Hidden:
+    def given(self, t: Times, condition: States | Labels | None = None, label: Embedding | None = None) -> Given:
+        """What the block is told at times t; `label` is added to the embedding of the time in its norms."""
+        return Given(
+            self.self_norm.modulations(t, label),
+            None if self.cross_norm is None else self.cross_norm.modulations(t, label),
+            None if condition is None or isinstance(self.norm, nn.LayerNorm) else self.norm.modulations(condition),
+            None if condition is None else self.keys_values(condition),
+        )
+
+    def keys_values(self, states: States | Labels) -> KeysValues | None:
+        """What the cross-attention makes of the states, if there is one."""
+        return None if self.cross_attention is None else self.cross_attention.keys_values(states)
+
+    def forward(self, x: Hidden, given: Given) -> Hidden:
         if self.convolution is not None:
             x = x + self.convolution(x)
-        x = x + self.self_attention(self.self_norm(x, t))
-        if self.cross_attention is not None and self.cross_norm is not None:
-            x = x + self.cross_attention(self.cross_norm(x, t), condition)
-        normed = self.norm(x) if isinstance(self.norm, nn.LayerNorm) else self.norm(x, condition)
+        x = x + self.self_attention(modulate(x, given.self_norm))
+        if self.cross_attention is not None and given.cross_norm is not None and given.keys_values is not None:
+            x = x + self.cross_attention(modulate(x, given.cross_norm), given.keys_values)
+        normed = self.norm(x) if given.last_norm is None else modulate(x, given.last_norm)
         out: Tensor = x + self.feedforward(normed)
         return out
 
