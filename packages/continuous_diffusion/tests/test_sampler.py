@@ -16,12 +16,18 @@ from continuous_diffusion import (
     Schedule,
     Target,
     Velocity,
-    evenly,
+    ancestral,
+    ddim,
+    dpm_solver,
+    evenly_in_log_snr,
+    heun,
+    plms,
     quadratic,
     sample,
     strided,
     trajectory,
 )
+from continuous_diffusion.solvers import Solver
 
 process = ForwardProcess(Schedule.cosine(50))
 MEAN, SPREAD = 1.5, 0.6
@@ -94,14 +100,17 @@ def test_the_deterministic_path_converges_to_the_exact_flow() -> None:
     assert errors[0] > 1.7 * errors[1] > 1.7**2 * errors[2]
 
 
-def test_image_depends_on_its_own_generator_alone() -> None:
+@pytest.mark.parametrize(
+    ("solver", "eta"), [(ddim, 1.0), (ddim, 0.0), (ancestral, 0.0), (plms, 0.0), (heun, 0.0), (dpm_solver, 0.0)]
+)
+def test_image_depends_on_its_own_generator_alone(solver: Solver, eta: float) -> None:
     def run(seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        shape = (len(seeds), 1, 3, 3)
-        return sample(gaussian_denoiser(Epsilon()), shape, process=process, steps=7, eta=1.0, generator=generators)
+        arguments: dict[str, Any] = {"process": process, "solver": solver, "steps": 7, "eta": eta}
+        return sample(gaussian_denoiser(Epsilon()), (len(seeds), 1, 3, 3), generator=generators, **arguments)
 
-    together, alone = run([5, 6, 7]), run([6])
-    assert torch.equal(together[1:2], alone)
+    together, alone = run(list(range(8))), run([6])
+    assert torch.equal(together[6:7], alone)
     assert not torch.equal(together[0], together[1])
 
 
@@ -124,20 +133,6 @@ def test_clip_bounds_the_estimate_and_nothing_else_changes_inside() -> None:
     assert max(state.estimate.abs().max().item() for state in tight) <= 0.3 + 1e-6
 
 
-@pytest.mark.parametrize("spacing", [evenly, strided, quadratic])
-def test_spacings_rise_within_the_steps(spacing: Callable[[int, int], Any]) -> None:
-    chosen = spacing(1000, 20)
-    assert sorted(set(chosen)) == list(chosen)
-    assert chosen[0] >= 1
-    assert chosen[-1] <= 1000
-    assert len(chosen) == 20
-
-
-def test_evenly_takes_all_steps_and_always_the_last() -> None:
-    assert evenly(7, 7) == (1, 2, 3, 4, 5, 6, 7)
-    assert all(evenly(T, n)[-1] == T and len(evenly(T, n)) == n for T in (1, 7, 50) for n in range(1, T + 1))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -147,8 +142,12 @@ def test_evenly_takes_all_steps_and_always_the_last() -> None:
         ({"spacing": lambda T, n: (3, 2)}, "expected rising steps"),
         ({"start": torch.zeros(1, 1, 2, 2)}, r"expected \(2, 1, 2, 2\)"),
         ({"eta": -0.1}, "negative"),
-        ({"order": 5}, r"expected 1\.\.4"),
-        ({"order": 4, "eta": 1.0}, "needs eta=0"),
+        ({"solver": plms, "eta": 1.0}, "ddim's share of fresh noise"),
+        ({"solver": dpm_solver, "eta": 0.5}, "ddim's share of fresh noise"),
+        ({"solver": plms, "clip": 1.0}, "combines noises"),
+        ({"solver": heun, "clip": 1.0}, "combines noises"),
+        ({"process": ForwardProcess(Schedule.rectified_flow(9))}, "take Velocity"),
+        ({"spacing": evenly_in_log_snr(process.schedule), "steps": 50}, "expected rising steps"),
         ({"generator": [torch.Generator()]}, "pass one per image"),
     ],
 )
@@ -157,7 +156,7 @@ def test_wrong_inputs_are_named_before_any_work(changes: dict[str, Any], message
         raise AssertionError("the denoiser was called")
 
     with pytest.raises(ValueError, match=message):
-        trajectory(never, (2, 1, 2, 2), process=process, **changes)
+        trajectory(never, (2, 1, 2, 2), **({"process": process} | changes))
 
 
 TRAJECTORIES: dict[str, dict[str, Any]] = {
@@ -168,9 +167,9 @@ TRAJECTORIES: dict[str, dict[str, Any]] = {
     "ddim_cfg": {"guidance": 3.0},
     "ddim_cond_only": {},
     "ddim_quad": {"spacing": quadratic},
-    "plms": {"order": 4},
-    "plms_odd": {"order": 4},
-    "plms_cfg": {"order": 4, "guidance": 3.0},
+    "plms": {"solver": plms},
+    "plms_odd": {"solver": plms},
+    "plms_cfg": {"solver": plms, "guidance": 3.0},
 }
 
 
@@ -237,22 +236,3 @@ def test_official_ancestral_sampling(golden: Any, monkeypatch: pytest.MonkeyPatc
     )
     xs = torch.stack([state.x for state in states])
     torch.testing.assert_close(xs, case.io["ancestral.x"], atol=5e-5, rtol=2e-5)
-
-
-@pytest.mark.parity
-def test_official_steps(golden: Any) -> None:
-    """The published steps, counted from 1.
-
-    Checks: DDIM Eq. 16
-    """
-    io = golden("ldm_ddim_plms").io
-    for steps in (7, 20, 50, 200):
-        assert [t - 1 for t in strided(1000, steps)] == io[f"ddim_S{steps}_eta0.0.timesteps"].tolist()
-    for steps in (20, 50):
-        assert [t - 1 for t in quadratic(1000, steps)] == io[f"ddim_quad_S{steps}.timesteps"].tolist()
-    signal = Schedule.sqrt_linear(1000, 0.00085, 0.012).signal
-    chosen = [1, *strided(1000, 50)]
-    now, then = signal[chosen[1:]], signal[chosen[:-1]]
-    for eta in (0.0, 0.5, 1.0):
-        sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
-        torch.testing.assert_close(sigma, io[f"ddim_S50_eta{eta}.sigmas"], rtol=2e-5, atol=1e-7)

@@ -73,7 +73,7 @@ class Objective(nn.Module):
             raise ValueError(f"condition_dropout: {condition_dropout} is not a probability")
         if bound < 0:
             raise ValueError(f"bound: {bound} is negative; it is the share of the bound in the loss, 0 for none")
-        check_target(target, process.schedule)
+        check_target(target, float(process.schedule.signal[-1]))
         self.denoiser = denoiser
         self.process = process
         self.target = target

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ class Schedule:
         r"""The variance added by each step, $\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}$, shape (T,)."""
         return 1 - self.signal[1:] / self.signal[:-1]
 
-    @property
+    @cached_property
     def log_snr(self) -> Levels:
         r"""$\lambda_t = \log \frac{\bar\alpha_t}{1 - \bar\alpha_t}$, falling, infinite at t = 0, shape (T + 1,)."""
         return torch.logit(self.signal)

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from continuous_diffusion._types import Images, PerExample
-from continuous_diffusion.schedule import Coefficients, Schedule
+from continuous_diffusion.schedule import Coefficients
 
 
 @runtime_checkable
@@ -123,11 +123,11 @@ class Displacement:
         return ((at.sigma / (at.alpha + at.sigma)) ** 2).flatten()
 
 
-def check_target(target: Target, schedule: Schedule) -> None:
-    """Raises ValueError where the noise is asked for and the schedule's last step holds nothing else."""
-    if isinstance(target, Epsilon) and schedule.signal[-1] == 0:
+def check_target(target: Target, signal: float) -> None:
+    """Raises ValueError where the noise is asked for at a level that holds nothing else."""
+    if isinstance(target, Epsilon) and signal == 0:
         raise ValueError(
-            "target: Epsilon on a schedule whose last step has no signal: it cannot tell the image there; take Velocity"
+            "target: Epsilon where the last step has no signal: it cannot tell the image there; take Velocity"
         )
 
 
