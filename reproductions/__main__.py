@@ -79,6 +79,20 @@ def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
     return study(options)
 
 
+def discrete_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
+    """Sample a denoiser of tokens in many ways: steps, strides, purity prior, guidance; it is trained if need be."""
+    from reproductions.denoiser_studies import study_discrete
+
+    return study_discrete(options)
+
+
+def continuous_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
+    """Sample a denoiser of latents or pixels in many ways: solvers, steps, guidance; it is trained if need be."""
+    from reproductions.denoiser_studies import study_continuous
+
+    return study_continuous(options)
+
+
 def evaluate(options: tyro.conf.OmitArgPrefixes[EvaluateOptions]) -> int:
     """Score one set of pictures against another; the same command again goes on after an interruption."""
     from reproductions import evaluate
@@ -96,7 +110,12 @@ def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
 COMMANDS: dict[str, Callable[..., int]] = {"table1": table1, "evaluate": evaluate}
 GROUPS: dict[str, dict[str, Callable[..., int]]] = {
     "train": {"autoencoder": autoencoder, "discrete": discrete, "continuous": continuous},
-    "study": {"autoencoders": autoencoders, "metrics": metrics},
+    "study": {
+        "autoencoders": autoencoders,
+        "discrete": discrete_study,
+        "continuous": continuous_study,
+        "metrics": metrics,
+    },
 }
 
 

@@ -63,8 +63,14 @@ def results(out: Path, plan: "Plan", receipts: Mapping[str, Any], command: Seque
         "cost": receipts[plan.model.digest]["cost"],
         "curve": curve,
         "rows": {name: scores_of(scored, out) for name, scored in rows.items()},
-        "command": shlex.join(["conprediff", *command]),
+        "command": shlex.join(["conprediff", *(without_root(word) for word in command)]),
     }
+
+
+def without_root(word: str) -> str:
+    """An argument of the command line; of an absolute path, what is the same on any machine: its last parts."""
+    path = Path(word)
+    return Path(*path.parts[-3:]).as_posix() if path.is_absolute() else word
 
 
 def markdown(found: Mapping[str, Any]) -> str:

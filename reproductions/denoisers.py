@@ -39,7 +39,7 @@ class Scored:
 class Plan:
     """The stages of one denoiser, and how it is sampled by default and otherwise.
 
-    floor: real pictures; ceiling: coded and decoded ones (None: pixels).
+    floor: real pictures; ceiling: coded and decoded ones (None: pixels); length: numbers that one example has.
     """
 
     kind: str
@@ -48,6 +48,7 @@ class Plan:
     samples: Scored
     floor: Scored
     ceiling: Scored | None
+    length: int
     walk: Any
     sampled: Callable[[Any], Scored]
 
@@ -137,7 +138,7 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
-    return _plan("discrete", options, inputs, model, drawn, walk)
+    return _plan("discrete", options, inputs, model, side * side, drawn, walk)
 
 
 def plan_continuous(options: DenoiserOptions) -> Plan:
@@ -179,7 +180,7 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
-    return _plan("continuous", options, inputs, model, drawn, walk)
+    return _plan("continuous", options, inputs, model, math.prod(shape), drawn, walk)
 
 
 def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
@@ -192,6 +193,7 @@ def _plan(
     options: DenoiserOptions,
     inputs: Mapping[str, Stage],
     model: Stage,
+    length: int,
     drawn: Callable[[Any], Stage],
     walk: Any,
 ) -> Plan:
@@ -205,23 +207,24 @@ def _plan(
     real = Stage("real features", denoiser_scores.real_features, featuring, {"data": inputs["data"]})
     reading = {"data": inputs["data"], "real": real}
 
-    def scored(name: str, images: Stage | None, against: str) -> Scored:
-        comparing = denoiser_scores.Comparing(featuring, against)
+    def scored(name: str, images: Stage | None, against: str, classes: tuple[str, ...] = ()) -> Scored:
+        comparing = denoiser_scores.Comparing(featuring, against, classes)
         given = reading if images is None else {**reading, "images": images}
         return Scored(Stage(f"{name} scores", denoiser_scores.score, comparing, given), images)
 
+    told: Conditioning = model.settings.told
     decoding = {name: inputs[name] for name in ("autoencoder", "clean") if name in inputs}
 
     def sampled(walk: Any) -> Scored:
         images = Stage(f"{walk.name} decode", coding.decode, None, {"samples": drawn(walk), **decoding})
-        return scored(walk.name, images, options.against)
+        return scored(walk.name, images, options.against, told.classes)
 
     ceiling = None
     if decoding:
         rebuilding = coding.Rebuilding(options.generated)
         ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
-    floor = scored("real", None, conditions.HELD_OUT)
-    return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, walk, sampled)
+    floor = scored("real", None, conditions.HELD_OUT, told.classes)
+    return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled)
 
 
 def _source(options: DenoiserOptions) -> tuple[Stage, Conditioning]:

@@ -8,10 +8,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reproductions.artefacts import Desk, write_json
+from reproductions.cifar_resnet import CLASSES, cifar_resnet
 from reproductions.data import Split
 from reproductions.located import Located
 from reproductions.stages import conditions
-from reproductions.stages.evaluating import FeatureSpace, Scoring, score_facts, scores_of, side_of, small_space
+from reproductions.stages.evaluating import (
+    FeatureSpace,
+    Scoring,
+    proportion,
+    score_facts,
+    scores_of,
+    side_of,
+    small_space,
+)
 
 BATCH = 256
 
@@ -36,10 +45,14 @@ def real_features(desk: Desk) -> None:
 
 @dataclass(frozen=True)
 class Comparing:
-    """Against which split samples are scored, and by which metrics."""
+    """Against which split samples are scored, and by which metrics; classes: of which sample i was drawn for class i.
+
+    With the classes of CIFAR-10 and the weights of a network that knows them, its accuracy is a score too.
+    """
 
     features: Featuring
     split: str
+    classes: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("fid", "kid", "pr")
     resamples: int = 20
 
@@ -57,7 +70,21 @@ def score(desk: Desk) -> None:
     space = _space(settings.features, side)
     sides = side_of("real", real[settings.split], space), side_of("samples", fake, space)
     found, notes = scores_of(*sides, space, settings.metrics, Scoring(settings.resamples))
+    weights = settings.features.weights
+    if settings.classes == CLASSES and weights is not None:
+        with torch.inference_mode():
+            right = cifar_resnet(weights.path).linear(fake).argmax(1) == _labels(desk, len(fake))
+        found.append(proportion(right, f"class accuracy[{space.name}]"))
     write_json(desk.folder / "scores.json", {"scores": [score_facts(each) for each in found], "notes": notes})
+
+
+def _labels(desk: Desk, number: int) -> Tensor:
+    """Labels of the samples, or of the training pictures."""
+    if "images" in desk.inputs:
+        return torch.arange(number) % len(CLASSES)
+    attributes = Split.load(desk.inputs["data"] / conditions.TRAIN).attributes
+    assert attributes is not None
+    return attributes[:number, 0]
 
 
 def _space(settings: Featuring, side: int) -> FeatureSpace:

@@ -35,6 +35,7 @@ from diffusion_evaluation import (
     unit_rows,
 )
 from diffusion_evaluation import FeatureSpace as FeatureSpace
+from diffusion_evaluation import proportion as proportion
 from reproductions.cifar_resnet import cifar_resnet, layers
 
 STATISTICS_SUFFIXES = (".npz", ".safetensors")

@@ -63,7 +63,7 @@ class Walk:
     def check(self, levels: int) -> None:
         """Raise ValueError where there is no such walk through so many noise levels."""
         if not 1 <= self.steps <= levels:
-            raise ValueError(f"--steps: {self.steps} are more than the {levels} noise levels of the recipe")
+            raise ValueError(f"--steps: {self.steps} are not in 1..{levels}, the noise levels of the recipe")
 
     def options(self) -> dict[str, Any]:
         """The sampler's arguments."""

@@ -62,15 +62,15 @@ class Walk:
 
     @property
     def calls(self) -> int:
-        """How many times the network is asked for one sample."""
-        return self.steps * (1 if self.guidance == 1 else 2)
+        """How many times the network is asked for one sample; the released stride ends with one call more, at t = 1."""
+        return (self.steps + (self.way is Way.RELEASED)) * (1 if self.guidance == 1 else 2)
 
     def check(self, levels: int, tokens: int) -> None:
         """Raise ValueError where there is no such walk from so many noise levels to so many tokens."""
         most = tokens if self.way in (Way.FEWER, Way.PURITY) else levels
         if not 1 <= self.steps <= most:
             counted = "tokens" if most == tokens else "noise levels"
-            raise ValueError(f"--steps: {self.steps} are more than the {most} {counted} of the recipe")
+            raise ValueError(f"--steps: {self.steps} are not in 1..{most}, the {counted} of the recipe")
         if self.way is Way.RELEASED and levels % self.steps:
             raise ValueError(f"--steps: the released stride takes equal strides, and {self.steps} is none of {levels}")
 

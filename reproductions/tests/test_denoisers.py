@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from reproductions import conditioning, training
 from reproductions.artefacts import Desk
+from reproductions.cifar_resnet import CLASSES, CifarResNet
 from reproductions.conditioning import Conditioning, Kind, Reading
 from reproductions.data import DataSettings, Split
 from reproductions.denoiser_options import DenoiserOptions
 from reproductions.denoiser_recipes import TOKENS
+from reproductions.denoiser_studies import study_discrete
 from reproductions.denoisers import plan_discrete, train_continuous, train_discrete
 from reproductions.located import Located
-from reproductions.stages import coding, token_denoising
+from reproductions.stages import coding, denoiser_scores, token_denoising
 from reproductions.stages.autoencoding import PRESETS, to_signed
+from reproductions.stages.token_denoising import Walk, Way
+from reproductions.text_to_image import samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
 FEW = {"preset": "smoke", "generated": 12, "train_size": 40, "held_out": 12, "workers": 0}
@@ -232,7 +236,7 @@ def test_a_moved_autoencoder_does_not_train_again(autoencoders, tmp_path: Path) 
         ({"data": "shapes"}, "shapes has no labels"),
         ({"data": "no/such/folder.parquet"}, "no such file"),
         ({"preset": "smal"}, "there is no recipe 'smal'.*did you mean 'small'"),
-        ({"steps": 11}, "--steps: 11 are more than the 10 noise levels"),
+        ({"steps": 11}, "--steps: 11 are not in 1..10, the noise levels"),
         ({"guidance": 2.0, "condition": "none"}, "nothing to be guided by"),
         ({"guidance": -1.0}, "--guidance must be positive, got -1"),
         ({"samples": 0}, "--samples must be positive"),
@@ -270,3 +274,86 @@ def test_missing_captions_and_labels_are_told_with_the_columns(tmp_path: Path, c
     assert "column 'label'" in capsys.readouterr().err
     assert train_continuous(replace(options, condition="class", label_column="number")) == 2
     assert "not labels with names; the columns are: image, number" in capsys.readouterr().err
+
+
+def test_a_study_samples_one_training_in_many_ways(autoencoders, tmp_path: Path, capsys, monkeypatch) -> None:
+    options = DenoiserOptions(
+        data="digits", condition="class", autoencoder=autoencoders["vq-f4-32"], out=tmp_path, **FEW
+    )
+    monkeypatch.setattr("sys.argv", ["conprediff", "study", "discrete", "--out", str(tmp_path)])
+    assert train_discrete(options) == 0
+    (weights,) = tmp_path.glob("stages/discrete-train-*/denoiser/model.safetensors")
+    written = weights.stat().st_mtime_ns
+    assert study_discrete(options) == 0
+    assert weights.stat().st_mtime_ns == written
+    study = json.loads((tmp_path / "study.json").read_text())
+    walks = [(row["line"], row["walk"]["steps"], row["calls"]) for row in study["study"]]
+    assert ("exact stride", 5, 10) in walks
+    assert ("released stride", 5, 12) in walks
+    assert ("purity prior", 2, 4) in walks
+    assert ("guidance, 5 steps", 5, 5) in walks
+    assert ("released stride", 10, 22) not in walks
+    for row in study["study"]:
+        score = row["scores"][0]
+        assert score["name"] == "FID[pixels-8]"
+        assert score["low"] < score["value"] < score["high"]
+    one, two = (row for row in study["study"] if row["name"] == "exact stride 5 guidance 2")
+    assert one["scores"] == two["scores"]
+    assert len(list(tmp_path.glob("stages/exact-stride-5-guidance-2-sample-*"))) == 1
+    assert str(tmp_path) not in study["command"]
+    assert "| released stride | 5 | 2 | 12 |" in (tmp_path / "study.md").read_text()
+    page = (tmp_path / "study.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    with Image.open(tmp_path / "ways.png") as picture:
+        assert picture.size == (10 * 66 - 2, len({row["name"] for row in study["study"]}) * 66 - 2)
+
+
+def test_samples_do_not_depend_on_their_batch(autoencoders, tmp_path: Path, monkeypatch) -> None:
+    options = DenoiserOptions(
+        data="digits", condition="class", autoencoder=autoencoders["vq-f4-32"], precision="no", out=tmp_path, **FEW
+    )
+    assert train_discrete(options) == 0
+    planned = plan_discrete(options)
+    drawn = planned.samples.images.inputs["samples"]
+    inputs = {name: stage.folder(tmp_path / "stages") for name, stage in drawn.inputs.items()}
+    settings = replace(drawn.settings, batch=5)
+    (tmp_path / "again").mkdir()
+    token_denoising.sample(Desk(tmp_path / "again", settings, inputs, Track(), tmp_path))
+    assert torch.equal(samples(tmp_path / "again"), samples(drawn.folder(tmp_path / "stages")))
+    assert len(list((tmp_path / "again").glob("samples-*"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("walk", "message"),
+    [
+        (Walk(6, way=Way.RELEASED), "6 is none of 10"),
+        (Walk(65, way=Way.PURITY), "65 are not in 1..64, the tokens"),
+        (Walk(11), "11 are not in 1..10, the noise levels"),
+        (Walk(0), "0 are not in 1..10"),
+    ],
+)
+def test_walks_that_there_are_not_are_told(walk: Walk, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        walk.check(10, 64)
+
+
+def test_classes_are_read_by_the_network_that_knows_them(tmp_path: Path) -> None:
+    """A network whose last layer always says "bird" finds a tenth of the samples right, and the labels of birds."""
+    network = CifarResNet(1)
+    torch.nn.init.zeros_(network.linear.weight)
+    with torch.no_grad():
+        network.linear.bias.copy_(torch.eye(10)[2])
+    save_file(network.state_dict(), tmp_path / "eight.safetensors")
+    images = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for split in ("train", "held_out"):
+        Split(images, (("",),) * 40, torch.full((40, 1), 2)).save(tmp_path / "data" / split)
+    save_file({"images": images}, tmp_path / "images.safetensors")
+    featuring = denoiser_scores.Featuring(Located(tmp_path / "eight.safetensors"), 40)
+    inputs = {"data": tmp_path / "data", "real": tmp_path}
+    denoiser_scores.real_features(Desk(tmp_path, featuring, inputs, Track(), tmp_path))
+    comparing = denoiser_scores.Comparing(featuring, "held_out", CLASSES, metrics=("kid",))
+    for given, share in (({**inputs, "images": tmp_path}, 0.1), (inputs, 1.0)):
+        denoiser_scores.score(Desk(tmp_path, comparing, given, Track(), tmp_path))
+        found = json.loads((tmp_path / "scores.json").read_text())["scores"][-1]
+        assert found["name"] == "class accuracy[cifar-resnet8]"
+        assert found["value"] == pytest.approx(share)
