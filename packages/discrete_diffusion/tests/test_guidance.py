@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_diffusion import Guided, Prediction, TokenTransformer, from_vq_diffusion
+from discrete_diffusion import (
+    ForwardProcess,
+    Guided,
+    Prediction,
+    Schedule,
+    TokenTransformer,
+    from_vq_diffusion,
+    sample,
+)
 
 TOKENS, TIMES = torch.zeros(3, 4, dtype=torch.int64), torch.tensor([1, 2, 3])
 
@@ -76,3 +84,38 @@ def test_guidance_is_the_official_one(golden) -> None:
             torch.testing.assert_close(ours, case.io[name][:, :-1].transpose(1, 2), atol=5e-5, rtol=0)
         null = model(*arguments[:2]).value.log_softmax(-1)
         torch.testing.assert_close(null, case.io["cfg.log_x0_uncond"][:, :-1].transpose(1, 2), atol=5e-5, rtol=0)
+
+
+def test_the_states_of_an_empty_caption_guide_as_well() -> None:
+    """Zero-shot guidance. Oracle: the formula with both predictions; one state or one example serves all.
+
+    Checks: Improved VQ-Diffusion discrete classifier-free guidance
+    """
+    denoiser, generator = Counting(), torch.Generator().manual_seed(0)
+    condition, empty = torch.randn(3, 2, 5, generator=generator), torch.randn(1, 2, 5, generator=generator)
+    expected = (3 * condition.mean(1).log_softmax(-1) - 2 * empty.mean(1).log_softmax(-1)).softmax(-1)
+    value = Guided(denoiser, 3.0, null=empty)(TOKENS, TIMES, condition).value
+    torch.testing.assert_close(value.exp(), expected[:, None].expand(3, 4, 5))
+    one = Guided(denoiser, 3.0, null=empty[:, :1]).null_condition(3, 2)
+    assert torch.equal(one, empty[:, :1].expand(3, 2, 5))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (2, 2, 5)])
+def test_a_null_condition_of_another_size_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"null: \({shape[0]}, {shape[1]}, 5\) does not fit 3 examples of 2 states"):
+        Guided(Counting(), 2.0, null=torch.zeros(shape))(TOKENS, TIMES, torch.zeros(3, 2, 5))
+
+
+def test_models_without_a_null_condition_are_not_guided() -> None:
+    """A text model that learnt none, and one without any condition."""
+    options = {"codes": 5, "grid": (2, 2), "steps": 4, "width": 8, "depth": 1, "heads": 2}
+    learnt_none = TokenTransformer(**options, condition_width=3, null_length=0)
+    process = ForwardProcess(Schedule.mask_only(4, 5))
+    with pytest.raises(ValueError, match="the model has no null states"):
+        sample(learnt_none, (3, 4), torch.zeros(3, 2, 3), process=process, guidance=2.0)
+    with pytest.raises(ValueError, match="the model has no null states"):
+        learnt_none(TOKENS, TIMES)
+    guided = Guided(learnt_none, 2.0, null=torch.zeros(1, 2, 3))
+    assert sample(guided, (3, 4), torch.ones(3, 2, 3), process=process).shape == (3, 4)
+    with pytest.raises(ValueError, match="unconditional"):
+        sample(TokenTransformer(**options), (3, 4), torch.zeros(3, 2, 3), process=process, guidance=2.0)

@@ -190,3 +190,39 @@ def test_the_loss_and_its_gradients_are_the_official_ones(golden, monkeypatch: p
         torch.testing.assert_close(ours, io[name], rtol=1e-3, atol=2e-5 * io[name].abs().max().item())
     torch.testing.assert_close(times.history, io["Lt_history_after"], rtol=1e-4, atol=0)
     assert torch.equal(times.count, io["Lt_count_after"])
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_tokens_can_weigh_differently(t: int) -> None:
+    """Oracle: with one token weighed at a time, the terms add up to those with all; weights of one change nothing."""
+    objective, times = Objective(Table(), _process()), torch.full((3,), t)
+
+    def terms(weights: Tensor | None) -> dict[str, Tensor]:
+        return objective(CLEAN, t=times, weights=weights, generator=torch.Generator().manual_seed(0)).terms
+
+    whole, ones = terms(None), terms(torch.ones(3, N))
+    each = [terms(torch.eye(N)[i].expand(3, N)) for i in range(N)]
+    for name in ("vlb", "auxiliary"):
+        assert torch.equal(whole[name], ones[name])
+        torch.testing.assert_close(torch.stack([one[name] for one in each]).sum(0), whole[name])
+
+
+@pytest.mark.parametrize("t", [1, T])
+def test_gradients_are_finite_at_both_ends_of_time(t: int) -> None:
+    """For a confident model, right and wrong, under every schedule of the package."""
+    for make in (Schedule.paper, Schedule.released, Schedule.mask_only, Schedule.uniform_only):
+        model = Table(scale=80.0)
+        loss = Objective(model, ForwardProcess(make(T, K)))(CLEAN, t=torch.full((3,), t)).loss
+        loss.sum().backward()
+        assert bool(loss.isfinite().all()) and model.logits.grad is not None
+        assert bool(model.logits.grad.isfinite().all())
+
+
+def test_tokens_and_weights_out_of_range_are_named() -> None:
+    objective = Objective(Table(), _process())
+    with pytest.raises(ValueError, match=r"clean: tokens must be in 0..5, got 0..6"):
+        objective(torch.tensor([[0, 1, 2, 6]]))
+    with pytest.raises(ValueError, match=r"weights: expected \(3, 4\) values of at least 0, .*got \(3, 5\)"):
+        objective(CLEAN, weights=torch.ones(3, 5))
+    with pytest.raises(ValueError, match=r"weights: expected .* from -1"):
+        objective(CLEAN, weights=-torch.ones(3, 4))

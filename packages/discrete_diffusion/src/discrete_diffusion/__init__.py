@@ -12,6 +12,9 @@ from discrete_diffusion.clip_text import ClipText as ClipText
 from discrete_diffusion.denoiser import Denoiser as Denoiser
 from discrete_diffusion.denoiser import Prediction as Prediction
 from discrete_diffusion.denoiser import TokenTransformer as TokenTransformer
+from discrete_diffusion.diffusers_folders import from_diffusers as from_diffusers
+from discrete_diffusion.diffusers_folders import read_diffusers as read_diffusers
+from discrete_diffusion.diffusers_folders import write_diffusers as write_diffusers
 from discrete_diffusion.fewer_tokens import FewerTokens as FewerTokens
 from discrete_diffusion.fewer_tokens import Round as Round
 from discrete_diffusion.fewer_tokens import evenly as evenly
@@ -28,6 +31,9 @@ from discrete_diffusion.prepared import Prepared as Prepared
 from discrete_diffusion.presets import PRESETS as PRESETS
 from discrete_diffusion.presets import Preset as Preset
 from discrete_diffusion.presets import Recipe as Recipe
+from discrete_diffusion.released_files import ReleasedParts as ReleasedParts
+from discrete_diffusion.released_files import read_vq_diffusion as read_vq_diffusion
+from discrete_diffusion.released_files import split_vq_diffusion as split_vq_diffusion
 from discrete_diffusion.routes import Exact as Exact
 from discrete_diffusion.routes import ReleasedStride as ReleasedStride
 from discrete_diffusion.routes import by_gumbel_noise as by_gumbel_noise

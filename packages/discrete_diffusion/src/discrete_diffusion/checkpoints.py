@@ -41,21 +41,33 @@ def from_vq_diffusion(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
 
     Times are those of this package, 1..T (the official code counts 0..T-1). The file's schedule is `Schedule.released`;
     its tensors, the loss history and the other models in the file (code book, text encoder) are passed over.
-    Where the file has no learnable null states, those of the model stay as initialised.
+    Where the file has no learnable null states the model has none either, and guidance needs the states of an empty
+    caption: `Guided(model, scale, null=states)`.
 
     Args:
-        state_dict: the file's `model` or `ema` entry.
+        state_dict: the file's `model` or `ema` entry; see `read_vq_diffusion` for whole files.
         config: arguments of `DiffusionTransformer` under their official names, or those of the model around it
             (`diffusion_config`): what stands under `params` in the official YAML.
 
     Raises:
         KeyError: if the configuration lacks an argument.
-        ValueError: if tensors are left over, missing or of the wrong shape, or the architecture is none of the three.
+        ValueError: if tensors are left over, missing or of the wrong shape, the number of codes or the grid disagrees,
+            or the architecture is none of the three.
 
     Source: VQ-Diffusion denoising transformer
     """
     official = _network(state_dict)
-    model = TokenTransformer(**_arguments(config, null=official.get("empty_text_embed")))
+    return assemble(official, _arguments(config, null=official.get("empty_text_embed")))
+
+
+def assemble(official: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> TokenTransformer:
+    """A transformer of these arguments, with tensors under their official names.
+
+    Raises:
+        ValueError: if tensors are left over, missing or of the wrong shape, or numbers of codes or positions disagree.
+    """
+    _agree(official, arguments)
+    model = TokenTransformer(**arguments)
     renamed = {_rename(key): value.to(torch.float32) for key, value in official.items()}
     _join(renamed, "self_attention", ("query", "key", "value"))
     _join(renamed, "cross_attention", ("key", "value"))
@@ -90,21 +102,39 @@ def _arguments(config: Mapping[str, Any], *, null: Tensor | None) -> dict[str, A
     _known("pos_emb_type", embedding.get("pos_emb_type", "embedding"), ("embedding",))
     length = network["content_seq_len"]
     side = round(length**0.5)
+    grid = tuple(network.get("content_spatial_size") or (side, side))
+    if grid[0] * grid[1] != length:
+        raise ValueError(f"config: content_spatial_size {grid} has not the content_seq_len of {length} tokens")
     return {
         "codes": embedding["num_embed"],
-        "grid": tuple(network.get("content_spatial_size") or (side, side)),
+        "grid": grid,
         "steps": config["diffusion_step"],
         "width": network["n_embd"],
         "depth": network["n_layer"],
         "heads": network["n_head"],
         "feedforward": network["mlp_hidden_times"],
         "condition_width": network["condition_dim"] if kind == "selfcross" else None,
-        "null_length": 1 if null is None else len(null),
+        "null_length": 0 if null is None else len(null),
         "classes": network["class_number"] if kind == "selfcondition" else None,
         "sinusoidal_time": norm == "adalayernorm_abs",
         "convolutional_feedforward": mlp == "conv_mlp",
         "position_grid": tuple(embedding["spatial_size"]),
     }
+
+
+def _agree(official: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> None:
+    """Whether the file has as many codes and positions as it should."""
+    for name, key, expected in (
+        ("codes, the mask included", "content_emb.emb.weight", arguments["codes"] + 1),
+        ("codes to choose from", "to_logits.1.weight", arguments["codes"]),
+        ("rows", "content_emb.height_emb.weight", arguments["position_grid"][0]),
+        ("columns", "content_emb.width_emb.weight", arguments["position_grid"][1]),
+    ):
+        if key in official and len(official[key]) != expected:
+            raise ValueError(
+                f"config: {expected} {name}, but the checkpoint has {len(official[key])} ({key}); correct the config, "
+                "or give the file that belongs to it"
+            )
 
 
 def _known(name: str, value: str, known: Iterable[str]) -> None:

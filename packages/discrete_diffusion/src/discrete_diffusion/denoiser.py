@@ -191,6 +191,8 @@ class TokenTransformer(nn.Module, PyTorchModelHubMixin):
             return torch.full((b,), self.classes, device=self.tokens.weight.device)
         if self.null is None:
             raise ValueError("an unconditional model has no null condition; give condition_width or classes")
+        if len(self.null) == 0:
+            raise ValueError("the model has no null states; guide with others: Guided(model, scale, null=states)")
         if len(self.null) not in (1, l):
             raise ValueError(f"l: the model has {len(self.null)} null states, the condition has {l}; pad it to as many")
         return self.null.expand(b, l, -1)

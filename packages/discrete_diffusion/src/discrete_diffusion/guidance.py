@@ -15,7 +15,8 @@ class Guided(nn.Module):
     Args:
         denoiser: the conditional denoiser.
         scale: 1 is no guidance, and calls the denoiser once on the batch as it is; the paper's `s` is `scale - 1`.
-        null: condition that says nothing, (1 or b, l, d_c) or labels (1 or b,); `denoiser.null_condition` unless given.
+        null: condition that says nothing, (1 or b, 1 or l, d_c) or labels (1 or b,). `denoiser.null_condition` unless
+            given: what training learnt. The states of the empty caption guide a model that learnt none (zero-shot).
 
     Source: Improved VQ-Diffusion discrete classifier-free guidance
     """
@@ -40,8 +41,18 @@ class Guided(nn.Module):
         return Prediction(value, both.features.chunk(2)[0])
 
     def null_condition(self, b: int, l: int) -> Condition:  # noqa: E741
-        """The condition that says nothing, for b examples of l states."""
-        return self.denoiser.null_condition(b, l) if self.null is None else self.null.expand(b, *self.null.shape[1:])
+        """The condition that says nothing, for b examples of l states.
+
+        Raises:
+            ValueError: if there is none, or the one given has other numbers of examples or states than these or 1.
+        """
+        if self.null is None:
+            return self.denoiser.null_condition(b, l)
+        if len(self.null) not in (1, b) or (self.null.ndim == 3 and self.null.shape[1] not in (1, l)):
+            raise ValueError(
+                f"null: {tuple(self.null.shape)} does not fit {b} examples of {l} states; give 1 or as many of either"
+            )
+        return self.null.expand(b, l, -1) if self.null.ndim == 3 else self.null.expand(b)
 
     def _null(self, condition: Tensor) -> Tensor:
         return self.null_condition(len(condition), condition.shape[1] if condition.ndim == 3 else 1).to(condition)

@@ -96,6 +96,7 @@ class Objective(nn.Module):
         condition: Condition | None = None,
         *,
         t: Times | None = None,
+        weights: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Denoising:
         """Noise the clean tokens (b, n), denoise them, and compare.
@@ -104,25 +105,47 @@ class Objective(nn.Module):
             clean: tokens (b, n) below k.
             condition: states (b, l, d_c) or labels (b,) for the denoiser.
             t: times (b,) in 1..T; drawn from `times` unless given.
+            weights: of the tokens, (b, n) >= 0, in both terms, on top of `masked_weight` and `plain_weight`; 1 unless
+                given. The mean over tokens is not divided by theirs.
             generator: source of t, then of the noise, then of the dropped conditions.
+
+        Raises:
+            ValueError: if tokens (on the CPU) or weights are out of range, or weights are not (b, n).
         """
+        self._check(clean, weights)
         if t is None:
             t = self.times.sample(len(clean), device=clean.device, generator=generator)
         x_t = self.process.sample(clean, t, generator=generator)
         condition = None if condition is None else self._drop(condition, generator)
         prediction = self.denoiser(x_t, t, condition)
         estimate = prediction.value.float().log_softmax(-1)
-        terms = self._terms(estimate, clean, x_t, t)
+        terms = self._terms(estimate, clean, x_t, t, weights)
         loss = self._loss(terms, t)
         if self.training and "vlb" in terms:
             self.times.update(t, terms["vlb"].detach() * clean.shape[1])
         return Denoising(loss, t, estimate, prediction.features, terms)
 
-    def _terms(self, estimate: Tensor, clean: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def _check(self, clean: Tensor, weights: Tensor | None) -> None:
+        if clean.device.type == "cpu":  # elsewhere the device's own assertions speak, and asking would wait for it
+            least, most = (int(bound) for bound in clean.aminmax())
+            if least < 0 or most >= self.process.codes:
+                raise ValueError(f"clean: tokens must be in 0..{self.process.codes - 1}, got {least}..{most}")
+        if weights is not None and (weights.shape != clean.shape or bool((weights < 0).any())):
+            raise ValueError(
+                f"weights: expected {tuple(clean.shape)} values of at least 0, one a token, got {tuple(weights.shape)}"
+                f" from {weights.min().item():g}"
+            )
+
+    def _terms(
+        self, estimate: Tensor, clean: Tensor, x_t: Tensor, t: Tensor, weights: Tensor | None
+    ) -> dict[str, Tensor]:
         weight = torch.where(x_t == self.process.codes, self.masked_weight, self.plain_weight)
+        first = torch.ones_like(weight)
+        if weights is not None:
+            weight, first = weight * weights, first * weights
         terms = {}
         if self.vlb_weight > 0:
-            at_first = torch.where((t == 1)[:, None], 1.0, weight)
+            at_first = torch.where((t == 1)[:, None], first, weight)
             terms["vlb"] = (at_first * self.process.divergence(estimate, clean, x_t, t)).mean(1)
         if self.auxiliary_weight > 0:
             terms["auxiliary"] = -(weight * estimate.gather(-1, clean[..., None]).squeeze(-1)).mean(1)

@@ -111,6 +111,7 @@ def trajectory(
     guided = denoiser if guidance == 1 else Guided(denoiser, guidance)
     route = Exact() if route is None else route
     t, x = (process.T, route.first(process, shape, generator=generator)) if start is None else (start.t, start.x)
+    _agree(getattr(denoiser, "codes", process.codes), process.codes)
     _check(x, shape, process.codes, temperature)
     if kept is not None:
         kept.check(shape, process.codes)
@@ -143,12 +144,14 @@ def truncate(log_x0: LogCodes, r: float) -> LogCodes:
 
 
 def _predict(value: Tensor, codes: int, temperature: float, truncation: float | None) -> LogCodes:
-    if value.shape[-1] != codes:
-        raise ValueError(
-            f"denoiser: it predicts {value.shape[-1]} codes, the process has {codes}; make the schedule for as many"
-        )
+    _agree(value.shape[-1], codes)
     log_x0: Tensor = (value.float() / temperature).log_softmax(-1)
     return log_x0 if truncation is None else truncate(log_x0, truncation)
+
+
+def _agree(predicted: int, codes: int) -> None:
+    if predicted != codes:
+        raise ValueError(f"denoiser: it predicts {predicted} codes, the process has {codes}; make them agree")
 
 
 def _check(x: Tensor, shape: tuple[int, int], codes: int, temperature: float) -> None:

@@ -92,17 +92,25 @@ class Schedule:
         return cls(1 - u, final_mask * u, codes)
 
     @classmethod
-    def released(cls, T: int, codes: int) -> "Schedule":
+    def released(
+        cls,
+        T: int,
+        codes: int,
+        *,
+        keep: tuple[float, float] = (0.99999, 0.000009),
+        mask: tuple[float, float] = (0.000009, 0.99999),
+    ) -> "Schedule":
         """Linear schedule of the released code: `abar` from 0.99999 at t = 1 to 9e-6 at T, `gbar` the other way round.
+
+        Other values at t = 1 and T than those released may be given.
 
         Source: VQ-Diffusion noise schedule
         Deviation: the paper replaces 10 % of the tokens by T; the released constants replace 1e-6 of them, at every t.
         """
         zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         u = torch.arange(T, dtype=torch.float64) / max(T - 1, 1)
-        keep = u * (0.000009 - 0.99999) + 0.99999
-        mask = u * (0.99999 - 0.000009) + 0.000009
-        return cls(torch.cat([one, keep]), torch.cat([zero, mask]), codes)
+        kept, masked = (u * (last - first) + first for first, last in (keep, mask))
+        return cls(torch.cat([one, kept]), torch.cat([zero, masked]), codes)
 
     @classmethod
     def mask_only(cls, T: int, codes: int) -> "Schedule":
