@@ -6,12 +6,19 @@
 """
 
 from continuous_diffusion.checkpoints import LatentDiffusion as LatentDiffusion
+from continuous_diffusion.checkpoints import Pipeline as Pipeline
 from continuous_diffusion.checkpoints import from_compvis as from_compvis
+from continuous_diffusion.checkpoints import from_diffusers as from_diffusers
 from continuous_diffusion.checkpoints import from_dit as from_dit
 from continuous_diffusion.checkpoints import from_guided_diffusion as from_guided_diffusion
 from continuous_diffusion.checkpoints import latent_diffusion_from_compvis as latent_diffusion_from_compvis
+from continuous_diffusion.checkpoints import read_diffusers as read_diffusers
+from continuous_diffusion.checkpoints import read_diffusers_pipeline as read_diffusers_pipeline
 from continuous_diffusion.checkpoints import read_weights as read_weights
+from continuous_diffusion.checkpoints import to_diffusers as to_diffusers
 from continuous_diffusion.checkpoints import token_encoder_from_compvis as token_encoder_from_compvis
+from continuous_diffusion.checkpoints import write_diffusers as write_diffusers
+from continuous_diffusion.checkpoints import write_diffusers_pipeline as write_diffusers_pipeline
 from continuous_diffusion.conditioning import ClassStates as ClassStates
 from continuous_diffusion.conditioning import MapRescaler as MapRescaler
 from continuous_diffusion.conditioning import beside_hole as beside_hole

@@ -1,6 +1,7 @@
 """The U-Net of latent diffusion: residual blocks at each resolution, attention at some of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -62,7 +63,9 @@ class UNet(nn.Module, PyTorchModelHubMixin):
         attention_positions: bool = False,
         groups: int = 32,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments: dict[str, Any] = arguments
         odd = [channels * m for m in multipliers if channels * m % groups] + [channels] * (channels % groups > 0)
         if odd:
             raise ValueError(f"widths {odd} are not multiples of groups={groups}")
