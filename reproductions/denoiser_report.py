@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     for name, row in found["rows"].items():
         by_name = {score["name"]: score for score in row["scores"]}
         lines.append(f"| {name} | {' | '.join(cell(by_name.get(each)) for each in names)} |")
-    counts = {(s["n_fake"], s["n_real"]) for row in found["rows"].values() for s in row["scores"]}
-    said = "; ".join(f"{fake:,} against {real:,}" for fake, real in sorted(counts))
+    said = counts(found["rows"].values())
     minutes = found["cost"]["seconds"] / 60
     last = found["curve"][-1]
     return "\n".join(
@@ -97,6 +96,12 @@ def markdown(found: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def counts(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many samples were compared with how many real pictures."""
+    found = {(s["n_fake"], s["n_real"]) for row in rows for s in row["scores"] if s["n_real"] is not None}
+    return "; ".join(f"{fake:,} against {real:,}" for fake, real in sorted(found))
 
 
 def cell(score: Mapping[str, Any] | None) -> str:
