@@ -63,6 +63,8 @@ from continuous_diffusion.target import Displacement as Displacement
 from continuous_diffusion.target import Epsilon as Epsilon
 from continuous_diffusion.target import Target as Target
 from continuous_diffusion.target import Velocity as Velocity
+from continuous_diffusion.text import FrozenText as FrozenText
+from continuous_diffusion.text import WordPieces as WordPieces
 from continuous_diffusion.token_encoder import TokenEncoder as TokenEncoder
 from continuous_diffusion.unet import UNet as UNet
 from continuous_diffusion.weighting import MinSnr as MinSnr

@@ -14,7 +14,6 @@ Tokens: TypeAlias = Float[Tensor, "b n d"]
 Heads: TypeAlias = Float[Tensor, "b heads n d"]
 OtherHeads: TypeAlias = Float[Tensor, "b heads m d"]
 States: TypeAlias = Float[Tensor, "b l d_c"]
-Condition: TypeAlias = States
 Times: TypeAlias = Int64[Tensor, "b"]
 Labels: TypeAlias = Int64[Tensor, "_"]
 Rows: TypeAlias = Bool[Tensor, "b"]

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from continuous_diffusion._types import Images, States, Times
-from continuous_diffusion.blocks import TimeEmbedding, zeroed_convolution
+from continuous_diffusion.blocks import TimeEmbedding, activated, zeroed_convolution
 from continuous_diffusion.denoiser import Condition, Given, Prediction, PredictionWithVariance, check_labels, present
 from continuous_diffusion.levels import Cell, Parts, ascend, descend
 
@@ -128,7 +127,7 @@ class UNet(nn.Module, PyTorchModelHubMixin):
             h = cell(h, time, given.context)
         for cell in self.up:
             h = cell(torch.cat([h, skips.pop()], 1), time, given.context)
-        value = self.head(F.silu(self.norm(h))).to(x_t.dtype)
+        value = self.head(activated(self.norm(h))).to(x_t.dtype)
         if not self.learned_variance:
             return Prediction(value=value, features=h)
         value, variance = value.chunk(2, 1)
