@@ -13,10 +13,11 @@ TABLE = {
     "b-guided": (19, 1024, 4, False, 2887, 32, 512, 0),
     "f": (19, 1024, 4, False, 2887, 32, 512, 0),
     "ithq": (36, 1408, 4, False, 4096, 32, 512, 0),
+    "ithq-guided": (36, 1408, 4, False, 4096, 32, 512, 0),
     "ffhq": (20, 512, 4, True, 1024, 16, 0, 0),
     "imagenet": (24, 512, 4, True, 974, 16, 0, 1000),
 }
-NULL_STATES = {"ffhq": 0, "imagenet": 0, "b-guided": 77}
+NULL_STATES = {"b-guided": 77, "ithq-guided": 77}
 SMALL = sorted(PRESETS.keys() - TABLE.keys())
 
 
@@ -41,7 +42,7 @@ def test_published_networks_have_exactly_their_parameters(name: str) -> None:
     """Checks: VQ-Diffusion model sizes"""
     with torch.device("meta"):
         denoiser = PRESETS[name].build()
-    null = 512 * NULL_STATES.get(name, 1)
+    null = 512 * NULL_STATES.get(name, 0)
     assert sum(p.numel() for p in denoiser.parameters()) == count(*TABLE[name]) + null
 
 
@@ -69,7 +70,7 @@ def test_published_recipes_differ_where_the_papers_say() -> None:
     assert {name for name, recipe in recipes.items() if recipe.learning_rate == 2e-4} == {"b", "b-guided"}
     assert {name for name, recipe in recipes.items() if recipe.auxiliary_weight == 1e-3} == {"ffhq", "imagenet"}
     assert {name for name, recipe in recipes.items() if recipe.ema_interval == 10} == {"ffhq"}
-    assert {name for name, recipe in recipes.items() if recipe.condition_dropout > 0} == {"b-guided"}
+    assert {name for name, recipe in recipes.items() if recipe.condition_dropout > 0} == {*NULL_STATES}
     assert {name: recipe.epochs for name, recipe in recipes.items()} == {
         "s": 800,
         "b": 100,
@@ -77,6 +78,7 @@ def test_published_recipes_differ_where_the_papers_say() -> None:
         "b-guided": 100,
         "f": 100,
         "ithq": 50,
+        "ithq-guided": 50,
         "ffhq": 300,
         "imagenet": 100,
     }
