@@ -32,8 +32,13 @@ from continuous_diffusion.dit import DiT as DiT
 from continuous_diffusion.forward_process import ForwardProcess as ForwardProcess
 from continuous_diffusion.forward_process import Gaussian as Gaussian
 from continuous_diffusion.guidance import Guided as Guided
+from continuous_diffusion.inpainting import Jump as Jump
+from continuous_diffusion.inpainting import Resampling as Resampling
+from continuous_diffusion.inpainting import inpaint as inpaint
+from continuous_diffusion.inpainting import inpainting_trajectory as inpainting_trajectory
 from continuous_diffusion.layout import Box as Box
 from continuous_diffusion.layout import LayoutTokens as LayoutTokens
+from continuous_diffusion.masks import latent_mask as latent_mask
 from continuous_diffusion.objective import Denoising as Denoising
 from continuous_diffusion.objective import Objective as Objective
 from continuous_diffusion.objective import absolute as absolute
@@ -58,6 +63,9 @@ from continuous_diffusion.spacing import quadratic as quadratic
 from continuous_diffusion.spacing import spanning as spanning
 from continuous_diffusion.spacing import strided as strided
 from continuous_diffusion.spacing import trailing as trailing
+from continuous_diffusion.super_resolution import Stage as Stage
+from continuous_diffusion.super_resolution import beside_small as beside_small
+from continuous_diffusion.super_resolution import cascade as cascade
 from continuous_diffusion.target import Clean as Clean
 from continuous_diffusion.target import Displacement as Displacement
 from continuous_diffusion.target import Epsilon as Epsilon
