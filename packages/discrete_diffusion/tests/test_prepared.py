@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from discrete_diffusion import Denoiser, ForwardProcess, Guided, Prepared, Schedule, TokenTransformer, sample
+from discrete_diffusion import (
+    Denoiser,
+    ForwardProcess,
+    Guided,
+    Prepared,
+    Schedule,
+    TokenTransformer,
+    from_vq_diffusion,
+    sample,
+)
 from discrete_diffusion.attention import CrossAttention
 from discrete_diffusion.blocks import AdaptiveNorm
 
@@ -136,3 +145,19 @@ def test_an_image_is_the_same_alone_and_among_eight(kind: str) -> None:
 
 def seeds(numbers) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(i) for i in numbers]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["text", "cls", "unc"])
+def test_it_gives_the_official_logits(golden, name: str) -> None:
+    """Oracle: recorded logits of the three official transformers, to 1e-5.
+
+    Checks: VQ-Diffusion denoising transformer, adaptive layer norm
+    """
+    case = golden("vqdiffusion_transformer")
+    weights = {"text": "weights", "cls": "weights_class", "unc": "weights_uncond"}[name]
+    model = from_vq_diffusion(case.weights(weights), case.config["constructor"][name])
+    io = {key.removeprefix(f"{name}."): value for key, value in case.io.items() if key.startswith(f"{name}.")}
+    for denoiser in (model, Prepared(model)):
+        logits = denoiser(io["tokens"], io["t"] + 1, io.get("cond")).value.transpose(1, 2)
+        torch.testing.assert_close(logits, io["logits"], atol=1e-5, rtol=0)
