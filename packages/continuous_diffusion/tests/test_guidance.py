@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from continuous_diffusion import Guided, Prediction, UNet
+from continuous_diffusion import Guided, Prediction, PredictionWithVariance, UNet
 
 
 class Linear:
@@ -46,6 +46,33 @@ def test_scale_one_is_one_plain_call() -> None:
     assert denoiser.batches == [2]
 
 
+def test_only_the_steps_of_the_interval_are_guided() -> None:
+    """Checks: Guidance Interval guidance in an interval"""
+    plain, full = Linear()(x, t, condition).value, Guided(Linear(), 4.0)(x, t, condition).value
+    for interval, expected in {
+        (1, 9): full,
+        (3, 5): full,
+        (6, 9): plain,
+        (4, 9): torch.stack([plain[0], full[1]]),
+        (1, 4): torch.stack([full[0], plain[1]]),
+    }.items():
+        denoiser = Linear()
+        torch.testing.assert_close(Guided(denoiser, 4.0, interval=interval)(x, t, condition).value, expected)
+        assert denoiser.batches == ([2] if interval == (6, 9) else [4])
+
+
+def test_a_learned_variance_is_that_of_the_conditional_half() -> None:
+    """Checks: Classifier-free Guidance Eq. 6"""
+
+    def denoiser(x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> PredictionWithVariance:
+        told = Linear()(x_t, t, condition)
+        return PredictionWithVariance(told.value, told.features, variance=2 * told.value)
+
+    guided = Guided(denoiser, 4.0, null=torch.zeros(1, 6, 4))(x, t, condition)
+    assert isinstance(guided, PredictionWithVariance)
+    torch.testing.assert_close(guided.variance, denoiser(x, t, condition).variance)
+
+
 def test_guidance_of_guidance_multiplies_the_scales() -> None:
     twice = Guided(Guided(Linear(), 2.0), 3.0)(x, t, condition).value
     torch.testing.assert_close(twice, Guided(Linear(), 6.0)(x, t, condition).value, atol=1e-5, rtol=1e-5)
@@ -67,6 +94,8 @@ def test_the_network_keeps_its_parameters() -> None:
 
 
 def test_wrong_inputs_are_named() -> None:
+    with pytest.raises(ValueError, match="holds no step"):
+        Guided(Linear(), 2.0, interval=(5, 4))
     with pytest.raises(ValueError, match="nothing to be guided by"):
         Guided(Linear(), 2.0)(x, t)
     with pytest.raises(ValueError, match="pad them to one length"):
