@@ -55,7 +55,7 @@ def test_kept_tokens_are_kept(shape: str, filters: Filter) -> None:
     assert not torch.equal(edited, clean)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.lists(st.booleans(), min_size=H * W, max_size=H * W).filter(lambda m: 0 < sum(m) < H * W), st.integers(0, 99))
 def test_kept_tokens_are_kept_whatever_the_mask(mask: list[bool], seed: int) -> None:
     """Oracle: equality outside the mask.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_diffusion.imagebart._types import Heads, Hidden, Source, SourceHeads, Visible
+from discrete_diffusion.imagebart.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int, *, bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.query_key_value = nn.Linear(width, 3 * heads * head_width, bias=bias)
-        self.project = nn.Linear(heads * head_width, width)
+        self.query_key_value = Linear(width, 3 * heads * head_width, bias=bias)
+        self.project = Linear(heads * head_width, width)
 
     def forward(self, x: Hidden, *, visible: Visible | None = None, cache: Cache | None = None) -> Hidden:
         b, n, _ = x.shape
@@ -82,9 +83,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int, *, bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, heads * head_width, bias=bias)
-        self.key_value = nn.Linear(width, 2 * heads * head_width, bias=bias)
-        self.project = nn.Linear(heads * head_width, width)
+        self.query = Linear(width, heads * head_width, bias=bias)
+        self.key_value = Linear(width, 2 * heads * head_width, bias=bias)
+        self.project = Linear(heads * head_width, width)
 
     def memory(self, source: Source) -> KeysValues:
         """Keys and values of a source (b, m, d), made once for all positions that will attend to it."""

@@ -12,6 +12,7 @@ from discrete_diffusion.denoiser import Prediction
 from discrete_diffusion.imagebart._types import Labels, OneLogits, OneToken, Prefix, SourceTokens
 from discrete_diffusion.imagebart.denoiser import Decoding, check_tokens, source_tokens
 from discrete_diffusion.imagebart.layers import Stack, initialise
+from discrete_diffusion.imagebart.linear import Linear
 
 
 class DecoderOnly(nn.Module, PyTorchModelHubMixin):
@@ -60,7 +61,7 @@ class DecoderOnly(nn.Module, PyTorchModelHubMixin):
         self.positions = nn.Embedding(prefix + h * w, width)
         self.decoder = Stack(width, depth, heads, width // heads, bias=True, causal=True, unmasked=unmasked)
         self.norm = nn.LayerNorm(width)
-        self.logits = nn.Linear(width, codes, bias=False)
+        self.logits = Linear(width, codes, bias=False)
         self.apply(initialise)
 
     def forward(self, x_t: Tokens, t: Times, condition: Labels | Prefix | None = None, *, target: Tokens) -> Prediction:

@@ -80,6 +80,8 @@ def check_mask(mask: GivenMask, clean: Tokens) -> None:
     Raises:
         ValueError: if not.
     """
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean, true where tokens are drawn again, got {mask.dtype}")
     if mask.shape != clean.shape:
         raise ValueError(f"mask: expected {tuple(clean.shape)}, as the tokens, got {tuple(mask.shape)}")
     everything, nothing = mask.all(1).nonzero().flatten().tolist(), (~mask).all(1).nonzero().flatten().tolist()

@@ -13,6 +13,7 @@ from discrete_diffusion.imagebart._types import Labels, OneLogits, OneToken, Pre
 from discrete_diffusion.imagebart.denoiser import Decoding, check_tokens, source_tokens
 from discrete_diffusion.imagebart.forward_process import Multinomial
 from discrete_diffusion.imagebart.layers import Stack, initialise
+from discrete_diffusion.imagebart.linear import Linear
 from discrete_diffusion.imagebart.schedule import explicit
 
 
@@ -73,7 +74,7 @@ class EncoderDecoder(nn.Module, PyTorchModelHubMixin):
         self.positions = nn.Embedding(h * w, width)
         self.decoder = Stack(width, decoder_depth, heads, head_width, bias=False, cross=True, causal=True)
         self.norm = nn.LayerNorm(width)
-        self.logits = nn.Linear(width, codes)
+        self.logits = Linear(width, codes)
         self.process = None if keep is None else Multinomial(explicit(keep, codes))
         self.log_scales = None if keep is None else nn.Parameter(torch.zeros(len(keep) - 1))
         self.apply(initialise)

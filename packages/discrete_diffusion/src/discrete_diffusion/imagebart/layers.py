@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from discrete_diffusion.imagebart._types import Hidden, Source, Visible
 from discrete_diffusion.imagebart.attention import Cache, CrossAttention, KeysValues, SelfAttention
+from discrete_diffusion.imagebart.linear import Linear
 
 
 class Layer(nn.Module):
@@ -20,8 +21,8 @@ class Layer(nn.Module):
         self.cross_norm = nn.LayerNorm(width) if cross else None
         self.cross_attention = CrossAttention(width, heads, head_width, bias=bias) if cross else None
         self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
+        self.expand = Linear(width, 4 * width)
+        self.contract = Linear(4 * width, width)
 
     def forward(
         self,
@@ -105,10 +106,12 @@ class Stack(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Normal weights of standard deviation 0.02, biases of 0.
+    """Normal weights of standard deviation 0.02, biases of 0; without memory there is nothing to draw.
 
     Unstated: the initialisation; 0.02 throughout.
     """
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
