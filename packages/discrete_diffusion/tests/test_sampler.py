@@ -7,17 +7,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from discrete_diffusion import (
+    Exact,
+    FewerTokens,
     ForwardProcess,
+    Kept,
     Prediction,
+    Prepared,
+    ReleasedStride,
     Schedule,
     State,
     TokenTransformer,
+    directly,
     from_vq_diffusion,
     sample,
     trajectory,
     truncate,
 )
-from discrete_diffusion.routes import times
+from discrete_diffusion.routes import Route, times
 
 K, T = 4, 10
 LAW = torch.tensor([[0.6, 0.25, 0.1, 0.05], [0.1, 0.1, 0.1, 0.7]], dtype=torch.float64)
@@ -96,6 +102,35 @@ def test_an_image_depends_on_its_own_seed_alone() -> None:
     assert torch.equal(draw(2, 0), together[[2, 0]])
 
 
+@pytest.mark.parametrize("route", [Exact(), Exact(directly), ReleasedStride(1), FewerTokens()])
+def test_an_image_is_the_same_alone_and_among_eight_on_every_route(route: Route) -> None:
+    """Invariance of every state on the way; with a network, guidance, truncation and some tokens kept."""
+    torch.manual_seed(0)
+    model = Prepared(TokenTransformer(codes=9, grid=(2, 3), steps=T, width=16, depth=1, heads=2, condition_width=4))
+    process, condition = ForwardProcess(Schedule.released(T, 9)), torch.randn(8, 2, 4)
+    tokens, fill = torch.randint(9, (8, 6)), torch.rand(8, 6) < 0.7
+
+    def draw(images: list[int]) -> list[State]:
+        return list(
+            trajectory(
+                model,
+                (len(images), 6),
+                condition[images],
+                process=process,
+                guidance=2.0,
+                truncation=0.9,
+                route=route,
+                kept=Kept(tokens[images], fill[images]),
+                generator=[torch.Generator().manual_seed(i) for i in images],
+            )
+        )
+
+    together = draw(list(range(8)))
+    for i in range(8):
+        for ours, theirs in zip(draw([i]), together, strict=True):
+            assert ours.t == theirs.t and torch.equal(ours.x[0], theirs.x[i])
+
+
 def test_a_cold_or_truncated_sampler_takes_the_likeliest_code() -> None:
     """Oracle: the argmax of the law, in the limits of both options.
 
@@ -125,7 +160,7 @@ def test_truncation_keeps_the_fewest_codes_that_reach_r(r: float, seed: int, cod
 @pytest.mark.parametrize("r", [0.3, 0.86, 0.999, 1.0])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
 def test_truncation_of_many_codes_drops_what_the_definition_drops(r: float, scale: float) -> None:
-    """Oracle: a full sort in float64, one row at a time; flat laws, and peaked ones, whose rare codes are not sorted."""
+    """Oracle: a full sort in float64, one row at a time; flat laws, and peaked ones with rare codes not sorted."""
     logits = scale * torch.randn(1, 8, 3000, generator=torch.Generator().manual_seed(0))
     log_x0 = (logits + 1e-3 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))).log_softmax(-1)
     kept = truncate(log_x0, r)[0] > -torch.inf
