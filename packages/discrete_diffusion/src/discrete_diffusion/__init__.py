@@ -5,6 +5,7 @@ tokens from the noised ones; a *sampler* goes from noise to tokens with it. The 
 process and its posterior, the objective, and guidance.
 """
 
+from discrete_diffusion import imagebart as imagebart
 from discrete_diffusion.captions import BytePairs as BytePairs
 from discrete_diffusion.captions import CaptionEncoder as CaptionEncoder
 from discrete_diffusion.checkpoints import from_vq_diffusion as from_vq_diffusion
@@ -22,6 +23,7 @@ from discrete_diffusion.fewer_tokens import purity as purity
 from discrete_diffusion.fewer_tokens import released_rounds as released_rounds
 from discrete_diffusion.forward_process import ForwardProcess as ForwardProcess
 from discrete_diffusion.guidance import Guided as Guided
+from discrete_diffusion.imagebart import from_imagebart as from_imagebart
 from discrete_diffusion.inpainting import inpaint as inpaint
 from discrete_diffusion.masks import Kept as Kept
 from discrete_diffusion.masks import token_mask as token_mask
