@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from continuous_diffusion._types import Images, LastFeatures, PerExample, Times
-from continuous_diffusion.denoiser import Denoiser, Given, guides, null_condition, replaced
+from continuous_diffusion.denoiser import Denoiser, Given, PredictionWithVariance, guides, null_condition, replaced
 from continuous_diffusion.forward_process import ForwardProcess
+from continuous_diffusion.learned_variance import bound_of_variance
 from continuous_diffusion.noise import gaussian
 from continuous_diffusion.target import EPSILON, Target, check_target
 from continuous_diffusion.weighting import Weight, of_the_bound
@@ -47,7 +48,8 @@ class Objective(nn.Module):
 
     The distance of each example is multiplied by the `weight` of its step (1 when None); that is the term
     `denoising`. Where `bound` is not 0, the term `bound` is the distance under the weights of the variational bound,
-    and `bound` times it is added to the loss.
+    and `bound` times it is added to the loss. With a denoiser that learns its variance it is the bound under that
+    variance, and trains nothing else; the paper adds 0.001 T times it. At `bound` 0 the variance is not trained.
 
     Raises ValueError for a rate or a share out of range, and for the target `Epsilon` where the process ends in pure
     noise.
@@ -103,24 +105,27 @@ class Objective(nn.Module):
         x_t = self.process.sample(clean, t, noise)
         prediction = self.denoiser(x_t, t, condition)
         value = prediction.value.to(clean.dtype)
-        loss, terms = self._weighed(self.distance(value, self.target.of(clean, noise, at)).mean((1, 2, 3)), t)
+        distance = self.distance(value, self.target.of(clean, noise, at)).mean((1, 2, 3))
+        estimate = self.target.estimate(x_t, value, at)
+        loss = distance if self.weight is None else self._under(self.weight, distance, t)
+        terms = {"denoising": loss}
+        if self.bound > 0:
+            if isinstance(prediction, PredictionWithVariance):
+                variance = prediction.variance.to(clean.dtype)
+                terms["bound"] = bound_of_variance(self.process, clean, x_t, t, estimate, variance)
+            else:
+                terms["bound"] = self._under(of_the_bound, distance, t)
+            loss = loss + self.bound * terms["bound"]
         return Denoising(
             loss=loss,
             t=t,
-            estimate=self.target.estimate(x_t, value, at),
+            estimate=estimate,
             features=prediction.features,
             terms=terms,
         )
 
-    def _weighed(self, distance: PerExample, t: Times) -> tuple[PerExample, dict[str, Tensor]]:
-        loss = distance
-        if self.weight is not None:
-            loss = self.weight(self.process, self.target, t).to(distance.dtype) * distance
-        terms = {"denoising": loss}
-        if self.bound > 0:
-            terms["bound"] = of_the_bound(self.process, self.target, t).to(distance.dtype) * distance
-            loss = loss + self.bound * terms["bound"]
-        return loss, terms
+    def _under(self, weight: Weight, distance: PerExample, t: Times) -> PerExample:
+        return weight(self.process, self.target, t).to(distance.dtype) * distance
 
     def _uniform_steps(self, clean: Images, generator: torch.Generator | None) -> Times:
         device = clean.device if generator is None else generator.device

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from continuous_diffusion._types import Images
 from continuous_diffusion.forward_process import ForwardProcess, times
+from continuous_diffusion.learned_variance import log_variance
 from continuous_diffusion.target import Epsilon
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -98,11 +99,7 @@ def ddim_step(
 def ancestral(leg: Leg) -> Arrival:
     r"""DDPM's own step, a draw of $q(x_s \mid x_t, \hat x_0)$; with a learned variance where the denoiser has one.
 
-    Then $\log \sigma^2 = f \log \beta + (1 - f) \log \tilde\beta$, $f = (v + 1) / 2$, $\tilde\beta$ the variance of
-    that draw and $\beta$ the one of the step from s to t.
-
     Source: DDPM Algorithm 2
-    Source: Improved DDPM Eq. 15
     """
     steps = [times(len(leg.x), one, leg.x.device) for one in (leg.t, leg.s)]
     posterior = leg.process.posterior(leg.parts.estimate, leg.x, *steps)
@@ -110,9 +107,7 @@ def ancestral(leg: Leg) -> Arrival:
         return Arrival(posterior.mean, leg.parts.estimate)
     spread = posterior.variance.sqrt()
     if leg.parts.variance is not None:
-        upper = leg.process.transition(leg.x, steps[1], steps[0]).variance
-        share = (leg.parts.variance + 1) / 2
-        spread = (share * upper.log() + (1 - share) * posterior.variance.log()).div(2).exp()
+        spread = log_variance(leg.process, leg.parts.variance, *steps).div(2).exp()
     return Arrival(posterior.mean + spread * leg.draw(), leg.parts.estimate)
 
 
