@@ -46,19 +46,31 @@ def read_vq_diffusion(path: str | Path, *, averaged: bool = True) -> ReleasedPar
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds objects that would have to be unpickled, or no VQ-Diffusion model.
     """
+    return split_vq_diffusion(load_checkpoint(path), averaged=averaged)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a `.safetensors` file or a file of `torch.save` holds, on the CPU; nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds objects that would have to be unpickled.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        loaded: dict[str, Any] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except UnpicklingError as error:
         raise ValueError(
             f"{path} holds objects besides tensors, and nothing is unpickled here; where you trust it, save its "
-            "`model` and `ema` entries alone"
+            "tensors (`model` and `ema`, or `state_dict`) alone"
         ) from error
     except (SafetensorError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-    return split_vq_diffusion(loaded, averaged=averaged)
+    return loaded
 
 
 def split_vq_diffusion(checkpoint: Mapping[str, Any], *, averaged: bool = True) -> ReleasedParts:

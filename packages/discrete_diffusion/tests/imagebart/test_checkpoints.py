@@ -1,7 +1,8 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from discrete_diffusion.imagebart import Filter, ImageBART, draw_scale, from_imagebart, sample
+from discrete_diffusion.imagebart import Filter, ImageBART, draw_scale, from_imagebart, load_imagebart, sample
 
 NETWORKS = {"x": "weights", "residual": "weights_residual"}
 
@@ -140,3 +141,22 @@ def test_position_tables_with_rows_to_spare_are_cut(golden) -> None:
     with torch.no_grad():
         logits = from_imagebart(longer, constructor, averaged=False)(src[:, 1:], src[:, 0], target=target).value
     torch.testing.assert_close(logits, case.io["x.logits"], atol=1e-5, rtol=0)
+
+
+def test_files_are_read_by_path_and_never_unpickled(tmp_path) -> None:
+    """Oracle: equality with what was written, from either kind of file."""
+    tensors = {"alphacum": torch.tensor([1.0, 0.0]), "sos_token": torch.zeros(1, dtype=torch.long)}
+    torch.save({"state_dict": tensors, "global_step": 3}, tmp_path / "scale.ckpt")
+    save_file(tensors, tmp_path / "scale.safetensors")
+    for name in ("scale.ckpt", "scale.safetensors"):
+        back = load_imagebart(tmp_path / name)
+        assert back.keys() == tensors.keys()
+        assert all(torch.equal(back[key], tensors[key]) for key in tensors)
+    torch.save({"state_dict": tensors, "callbacks": object()}, tmp_path / "pickled.ckpt")
+    with pytest.raises(ValueError, match="nothing is unpickled here"):
+        load_imagebart(tmp_path / "pickled.ckpt")
+    torch.save({"model": tensors}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"holds no ImageBART model; its entries are \['model'\]"):
+        load_imagebart(tmp_path / "other.ckpt")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load_imagebart(tmp_path / "none.ckpt")

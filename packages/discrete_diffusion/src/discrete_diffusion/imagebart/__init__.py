@@ -6,6 +6,7 @@ is pure noise, `DecoderOnly`. `sample` goes from coarse to fine, `edit` draws ag
 """
 
 from discrete_diffusion.imagebart.checkpoints import from_imagebart as from_imagebart
+from discrete_diffusion.imagebart.checkpoints import load_imagebart as load_imagebart
 from discrete_diffusion.imagebart.checkpoints import read_imagebart as read_imagebart
 from discrete_diffusion.imagebart.decoder_only import DecoderOnly as DecoderOnly
 from discrete_diffusion.imagebart.denoiser import Decoding as Decoding

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from discrete_diffusion.imagebart.decoder_only import DecoderOnly
 from discrete_diffusion.imagebart.encoder_decoder import EncoderDecoder
+from discrete_diffusion.released_files import load_checkpoint
 
 _ENCODER_DECODER = {
     *("dim", "enc_num_tokens", "enc_depth", "enc_heads", "enc_max_seq_len", "dec_num_tokens", "dec_depth"),
@@ -126,6 +128,20 @@ def from_imagebart(
     return read_imagebart(state_dict, config, averaged=averaged, prefix=prefix, grid=grid).build()
 
 
+def load_imagebart(path: str | Path) -> dict[str, Tensor]:
+    """The `state_dict` of an official `.ckpt` file, or of a `.safetensors` file with the same keys.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds objects that would have to be unpickled, or no ImageBART model.
+    """
+    loaded = load_checkpoint(path)
+    tensors = {key: v for key, v in loaded.get("state_dict", loaded).items() if isinstance(v, Tensor)}
+    if "alphacum" not in tensors:
+        raise ValueError(f"{path} holds no ImageBART model; its entries are {sorted(loaded)[:8]}")
+    return tensors
+
+
 def read_imagebart(
     state_dict: Mapping[str, Tensor],
     config: Mapping[str, Any],
@@ -140,7 +156,7 @@ def read_imagebart(
     them, are cut; what is cut is never read.
 
     Args:
-        state_dict: the file's `state_dict` entry.
+        state_dict: the file's `state_dict` entry, see `load_imagebart`.
         config: the model's arguments under their official names: what stands under `params` in the official YAML.
         averaged: read the moving average of the weights, with which the official code samples, or the weights as such.
         prefix: number of tokens that condition; 1 where the configuration has a conditioner, else 0, unless given.
