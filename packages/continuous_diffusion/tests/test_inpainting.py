@@ -11,13 +11,17 @@ import continuous_diffusion.sampler
 from continuous_diffusion import (
     Betas,
     Clean,
+    Condition,
     ForwardProcess,
     Jump,
+    Objective,
     Prediction,
     PredictionWithVariance,
     Resampling,
     Schedule,
+    UNet,
     ancestral,
+    beside_hole,
     dpm_solver,
     heun,
     inpaint,
@@ -139,6 +143,24 @@ def test_trajectory_follows_the_path_of_the_jumps() -> None:
     jumps = Resampling((Jump(2, 2),))
     states = list(inpainting_trajectory(pair, known, right, resampling=jumps, steps=10, **plain))
     assert [state.t for state in states] == [5 * level for level in jumps.path(10)[1:]]
+
+
+def test_a_model_told_of_the_hole_is_trained_and_sampled_with_the_same_condition() -> None:
+    """LDM's inpainting model, which reads the mask beside the state, and under which mixing can go on as well.
+
+    Checks: LDM inpainting
+    """
+    unet = UNet(in_channels=7, out_channels=3, channels=8, multipliers=(1,), residual_blocks=1, heads=1, groups=2)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    latents, mask = torch.randn(2, 3, 4, 4), (torch.rand(2, 1, 16, 16) > 0.9).float()
+    hole = latent_mask(mask, (4, 4))
+    told = Condition(concat=beside_hole(latents * (1 - hole), mask))
+    Objective(unet, process)(latents, told).loss.mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in unet.parameters())
+    filled = inpaint(unet, latents, hole, told, process=process, steps=3)
+    assert torch.equal(torch.where(hole == 0, filled, 0), torch.where(hole == 0, latents, 0))
+    assert sample(unet, (2, 3, 4, 4), told, process=process, steps=3).isfinite().all()
 
 
 def test_any_filled_pixel_fills_its_latent() -> None:
