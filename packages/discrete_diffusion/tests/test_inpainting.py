@@ -47,6 +47,8 @@ def test_a_full_mask_is_plain_sampling_and_an_empty_one_returns_the_tokens(model
 
     everything = inpaint(model, CLEAN, torch.ones_like(FILL), process=process, generator=seeds())
     assert torch.equal(everything, sample(model, (2, 12), process=process, generator=seeds()))
+    numbers = inpaint(model, CLEAN, FILL.float(), process=process, generator=seeds())
+    assert torch.equal(numbers, inpaint(model, CLEAN, FILL, process=process, generator=seeds()))
     nothing = inpaint(model, CLEAN, torch.zeros_like(FILL), process=process, generator=seeds())
     assert torch.equal(nothing, CLEAN)
 
@@ -115,6 +117,8 @@ def test_bad_tokens_and_masks_are_named(model: TokenTransformer) -> None:
     process = ForwardProcess(Schedule.paper(T, K))
     with pytest.raises(ValueError, match=r"fill: shape \(2, 11\) is not that of tokens, \(2, 12\)"):
         inpaint(model, CLEAN, FILL[:, :-1], process=process)
+    with pytest.raises(ValueError, match=r"fill: a mask holds 0 .keep. and 1 .fill in. and nothing else"):
+        inpaint(model, CLEAN, 0.5 * FILL, process=process)
     with pytest.raises(ValueError, match=r"kept: tokens must be in 0..8, got 0..9"):
         inpaint(model, torch.where(FILL, CLEAN, 9).index_fill(1, torch.tensor([0]), 0), FILL, process=process)
     with pytest.raises(ValueError, match=r"kept: tokens of shape \(2, 12\) do not fit shape \(3, 12\)"):
