@@ -64,7 +64,7 @@ class TokenTransformer(nn.Module, PyTorchModelHubMixin):
         heads: attention heads.
         feedforward: width of the feed-forward nets as a multiple of d.
         condition_width: d_c of the states (b, l, d_c) that the blocks attend to, or None.
-        null_length: number of learnable null states; 1 is repeated over any length.
+        null_length: number of learnable null states; 1 is repeated over any length, 0 is for models without.
         classes: number of classes of labels (b,) in 0 .. classes - 1 (`classes` itself means none), or None.
         sinusoidal_time: sines of the time instead of learned vectors.
         convolutional_feedforward: 3x3 convolutions in the feed-forward nets instead of linear layers.
