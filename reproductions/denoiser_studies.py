@@ -16,7 +16,13 @@ from reproductions.study_report import Line, write_study
 
 STRIDES = (100, 50, 25, 10)
 SCALES = (1.0, 2.0, 3.0, 5.0)
-SOLVED = {Solver.DDIM: (100, 50, 25, 10), Solver.DDPM: (100, 50, 25, 10)}
+SOLVED = {
+    Solver.DDIM: (50, 25, 10, 5),
+    Solver.DDPM: (50, 25, 10, 5),
+    Solver.PLMS: (25, 10, 5),
+    Solver.HEUN: (25, 13, 5, 3),
+    Solver.DPM: (25, 10, 5),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def _study(
 
     def goals(planned: Plan) -> Sequence[Stage]:
         found.extend(Cell(line, walk, planned.sampled(walk)) for line, walk in walks(planned))
-        return [*planned.goals, *(cell.scored.scores for cell in found)]
+        return [*planned.goals, planned.filled, *(cell.scored.scores for cell in found)]
 
     def report(planned: Plan, options: DenoiserOptions, out: Path, receipts: Mapping[str, Any]) -> str:
         lines = [Line(cell.line, cell.walk, cell.scored) for cell in found]

@@ -20,11 +20,19 @@ from reproductions.denoiser_report import write_training
 from reproductions.located import Located
 from reproductions.profiles import Denoiser, has_bf16
 from reproductions.runner import run
-from reproductions.stages import coding, conditions, denoiser_scores, latent_denoising, preparing, token_denoising
+from reproductions.stages import (
+    coding,
+    conditions,
+    denoiser_scores,
+    filling,
+    latent_denoising,
+    preparing,
+    token_denoising,
+)
 from reproductions.training import TrainingSettings
 
 Recipe = TypeVar("Recipe", bound=Denoiser)
-SAMPLING_BATCH = 100
+SAMPLING_BATCH, FILLED = 100, 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Plan:
     length: int
     walk: Any
     sampled: Callable[[Any], Scored]
+    filled: Stage
 
     @property
     def goals(self) -> list[Stage]:
@@ -138,7 +147,9 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
-    return _plan("discrete", options, inputs, model, side * side, drawn, walk)
+    filled = filling.Filling(training, walk.steps, walk.guidance, None, FILLED, options.seed)
+    fill = Stage("inpainting", filling.tokens, filled, {**inputs, "model": model})
+    return _plan("discrete", options, inputs, model, side * side, drawn, walk, fill)
 
 
 def plan_continuous(options: DenoiserOptions) -> Plan:
@@ -180,7 +191,9 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
 
     walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
-    return _plan("continuous", options, inputs, model, math.prod(shape), drawn, walk)
+    filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
+    fill = Stage("inpainting", filling.latents, filled, {**inputs, "model": model})
+    return _plan("continuous", options, inputs, model, math.prod(shape), drawn, walk, fill)
 
 
 def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
@@ -196,6 +209,7 @@ def _plan(
     length: int,
     drawn: Callable[[Any], Stage],
     walk: Any,
+    filled: Stage,
 ) -> Plan:
     """The stages that follow the training, whatever it trains."""
     weights = None
@@ -224,7 +238,7 @@ def _plan(
         rebuilding = coding.Rebuilding(options.generated)
         ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
     floor = scored("real", None, conditions.HELD_OUT, told.classes)
-    return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled)
+    return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled, filled)
 
 
 def _source(options: DenoiserOptions) -> tuple[Stage, Conditioning]:

@@ -1,6 +1,7 @@
 """A study of one denoiser as JSON, Markdown, one HTML file, and pictures: scores over steps, samples of every way."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from safetensors.torch import load_file
 
 from reproductions import grids
 from reproductions.artefacts import plain, write_json
-from reproductions.denoiser_report import cell, pictures, scores_of
+from reproductions.denoiser_report import cell, counts, pictures, scores_of
 
 if TYPE_CHECKING:
     from reproductions.denoisers import Plan, Scored
@@ -38,7 +40,7 @@ class Line:
 
 
 def write_study(out: Path, plan: "Plan", lines: Sequence[Line], found: Mapping[str, Any]) -> str:
-    """Write `study.json`, `study.md`, `study.html`, `steps.png`, `loss.png` and `ways.png`; returns the Markdown."""
+    """Write `study.json`, `study.md`, `study.html`, `steps.png`, `loss.png`, `ways.png`, and `inpainting.png`."""
     rows = [
         {
             "line": each.line,
@@ -49,7 +51,12 @@ def write_study(out: Path, plan: "Plan", lines: Sequence[Line], found: Mapping[s
         }
         for each in lines
     ]
-    study = {**found, "study": rows}
+    folder = plan.filled.folder(out / "stages")
+    filled = load_file(folder / "filled.safetensors")["images"]
+    facts = json.loads((folder / "facts.json").read_text())
+    columns = facts["pictures"] * (1 + len(facts["ways"]))
+    grids.grid(filled, columns, grids.fitting_scale(filled, SIDE)).save(out / "inpainting.png")
+    study = {**found, "study": rows, "inpainting": facts}
     write_json(out / "study.json", study)
     draw_steps(out / "steps.png", study)
     draw_loss(out / "loss.png", study)
@@ -90,12 +97,11 @@ def _scores(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 def notes(study: Mapping[str, Any]) -> list[str]:
     """What has to be known to read the table."""
-    counts = sorted({(s["n_fake"], s["n_real"]) for row in study["study"] for s in row["scores"] if s["n_real"]})
-    said = "; ".join(f"{fake:,} samples against {real:,} real pictures" for fake, real in counts)
     training, size = study["training"]["denoiser"]["training"], study["size"]
     return [
-        f"{said}; intervals of 95 %, of the samples and the real pictures drawn again. Scores are in the space that "
-        "their name says, and are not comparable with numbers from other spaces, nor with those of papers.",
+        f"Samples: {counts(study['study'])} real pictures; intervals of 95 %, of the samples and the real pictures "
+        "drawn again. Scores are in the space that their name says, and are not comparable with numbers from other "
+        "spaces, nor with those of papers.",
         study["data"]["note"],
         f"{size.get('parameters', 0):,} parameters; {size.get('steps', 0):,} steps of {training['batch']}, seed "
         f"{training['seed']}; {study['cost']['seconds'] / 60:.0f} minutes.",
@@ -113,11 +119,13 @@ def markdown(study: Mapping[str, Any]) -> str:
             "",
             *notes(study),
             "",
-            "![Scores over steps](steps.png)",
+            "![Scores over calls of the network](steps.png)",
             "",
             "![Loss over training steps](loss.png)",
             "",
             f"![The same first samples, a row for each way: {ways}](ways.png)",
+            "",
+            f"![{_filled(study)}](inpainting.png)",
             "",
             f"    {study['command']}",
             "",
@@ -132,15 +140,25 @@ def page(study: Mapping[str, Any], out: Path) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(each)}</td>" for each in row) + "</tr>" for row in rows)
     said = "".join(f"<p>{escape(note)}</p>" for note in notes(study))
     names = "".join(f"<li>{escape(row['name'])}</li>" for row in study["study"])
-    shown = {name: _uri(out / f"{name}.png") for name in ("steps", "loss", "ways")}
+    shown = {name: _uri(out / f"{name}.png") for name in ("steps", "loss", "ways", "inpainting")}
     title = escape(f"{study['kind'].capitalize()} denoiser of {study['data']['name']}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f"</head><body><h1>{title}</h1>{said}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-        f'<h2>Scores over steps</h2><img src="{shown["steps"]}" alt="Scores over steps"><h2>Loss</h2>'
+        f'<h2>Scores over calls of the network</h2><img src="{shown["steps"]}" alt="Scores over calls of the network">'
+        f"<h2>Loss</h2>"
         f'<img src="{shown["loss"]}" alt="Loss over training steps"><h2>Samples</h2><p>The same first samples, a row '
         f'for each way:</p><ol>{names}</ol><img src="{shown["ways"]}" alt="Samples of every way">'
+        f'<h2>Filling in</h2><p>{escape(_filled(study))}</p><img src="{shown["inpainting"]}" alt="Filled in">'
         f"<h2>Again</h2><pre>{escape(study['command'])}</pre></body></html>\n"
+    )
+
+
+def _filled(study: Mapping[str, Any]) -> str:
+    facts = study["inpainting"]
+    return (
+        f"Held-out pictures behind masks ({', '.join(facts['masks'])}; a row for each), the first "
+        f"{facts['pictures']} columns as they are given, then filled in by {' and by '.join(facts['ways'])}"
     )
 
 
@@ -149,7 +167,7 @@ def _uri(path: Path) -> str:
 
 
 def draw_steps(path: Path, study: Mapping[str, Any]) -> None:
-    """The first score over the number of steps, a line for each way, with its interval."""
+    """The first score over the number of calls of the network, a line for each way, with its interval."""
     by_line: dict[str, list[Mapping[str, Any]]] = {}
     for row in study["study"]:
         if not row["line"].startswith(GUIDANCE):
@@ -158,7 +176,7 @@ def draw_steps(path: Path, study: Mapping[str, Any]) -> None:
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         for name, rows in by_line.items():
-            found = [(row["walk"]["steps"], row["scores"][0]) for row in rows]
+            found = [(row["calls"], row["scores"][0]) for row in rows]
             steps = [step for step, _ in found]
             values = [score["value"] for _, score in found]
             if all(score["low"] is not None for _, score in found):
@@ -167,10 +185,7 @@ def draw_steps(path: Path, study: Mapping[str, Any]) -> None:
             else:
                 axes.plot(steps, values, marker="o", label=name)
         axes.set_xscale("log")
-        ticks = sorted({row["walk"]["steps"] for rows in by_line.values() for row in rows})
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.minorticks_off()
-        axes.set_xlabel("steps")
+        axes.set_xlabel("calls of the network for one sample")
         axes.set_ylabel(study["study"][0]["scores"][0]["name"])
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -240,7 +240,7 @@ def _sides(views: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor
 
 
 class Decoder:
-    """Samples to uint8 pictures: tokens or latents through the autoencoder of input "autoencoder", or pixels."""
+    """Samples to pictures, and back: tokens or latents through the autoencoder of input "autoencoder", or pixels."""
 
     def __init__(self, inputs: Mapping[str, Path]) -> None:
         self.autoencoder = load_autoencoder(inputs["autoencoder"]) if "autoencoder" in inputs else None
@@ -257,6 +257,18 @@ class Decoder:
         if isinstance(self.autoencoder, TokenAutoencoder):
             return self.autoencoder.decode_latents(latents)
         return self.autoencoder.decode(latents)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """What a denoiser draws for pictures in [-1, 1]; of latents the most probable."""
+        if self.autoencoder is None:
+            return images
+        if "tokens" in self.clean:
+            assert isinstance(self.autoencoder, TokenAutoencoder)
+            return self.autoencoder.encode(images).indices.flatten(1)
+        if isinstance(self.autoencoder, TokenAutoencoder):
+            scale, shift = (self.clean[name].to(images.device)[:, None, None] for name in ("scale", "shift"))
+            return (self.autoencoder.latents(images) - shift) * scale
+        return self.autoencoder.encode(images, sample=False).values
 
     def __call__(self, values: Tensor, desk: Desk) -> Tensor:
         """uint8 pictures of samples, part by part."""

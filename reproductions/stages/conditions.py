@@ -46,6 +46,15 @@ def prompts(desk: Desk, told: Conditioning, split: str, number: int) -> Prompts:
     return Prompts(tokenizer(words), tuple(words))
 
 
+def of_pictures(desk: Desk, told: Conditioning, number: int) -> Tensor | None:
+    """What is told of the first held-out pictures."""
+    if told.kind is Kind.CLASS:
+        labels = Split.load(desk.inputs["data"] / HELD_OUT).attributes
+        assert labels is not None
+        return labels[:number, 0]
+    return prompts(desk, told, HELD_OUT, number).values
+
+
 class Teller:
     """Draws what the denoiser is told of training pictures."""
 

@@ -10,8 +10,17 @@ from torch import Tensor
 from continuous_diffusion import Condition as Condition
 from continuous_diffusion import Epsilon, Schedule, Velocity
 from continuous_diffusion import ForwardProcess as ForwardProcess
+from continuous_diffusion import Jump as Jump
 from continuous_diffusion import Objective as Objective
+from continuous_diffusion import Resampling as Resampling
 from continuous_diffusion import UNet as UNet
+from continuous_diffusion import ancestral as ancestral
+from continuous_diffusion import ddim as ddim
+from continuous_diffusion import dpm_solver as dpm_solver
+from continuous_diffusion import heun as heun
+from continuous_diffusion import inpaint as inpaint
+from continuous_diffusion import latent_mask as latent_mask
+from continuous_diffusion import plms as plms
 from continuous_diffusion import sample as draw_latents
 from reproductions import text_to_image
 from reproductions.artefacts import Desk

@@ -15,7 +15,10 @@ from discrete_diffusion import ReleasedStride as ReleasedStride
 from discrete_diffusion import Schedule
 from discrete_diffusion import TokenTransformer as TokenTransformer
 from discrete_diffusion import evenly as evenly
+from discrete_diffusion import inpaint as inpaint
 from discrete_diffusion import sample as draw_tokens
+from discrete_diffusion import token_mask as token_mask
+from discrete_diffusion.routes import Route as Route
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context

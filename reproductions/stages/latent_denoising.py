@@ -19,7 +19,12 @@ from reproductions.stages.continuous import (
     ForwardProcess,
     Objective,
     UNet,
+    ancestral,
+    ddim,
+    dpm_solver,
     draw_latents,
+    heun,
+    plms,
     schedule,
 )
 from reproductions.text_to_image import device
@@ -39,6 +44,9 @@ class Solver(StrEnum):
 
     DDIM = "DDIM"
     DDPM = "DDPM"
+    PLMS = "PLMS"
+    HEUN = "Heun"
+    DPM = "DPM-Solver++"
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,9 @@ class Walk:
 
     @property
     def calls(self) -> int:
-        """How many times the network is asked for one sample."""
-        return self.steps * (1 if self.guidance == 1 else 2)
+        """How many times the network is asked for one sample; PLMS once more at first, Heun twice but for the end."""
+        more = {Solver.PLMS: min(1, self.steps - 1), Solver.HEUN: self.steps - 1}
+        return (self.steps + more.get(self.solver, 0)) * (1 if self.guidance == 1 else 2)
 
     def check(self, levels: int) -> None:
         """Raise ValueError where there is no such walk through so many noise levels."""
@@ -67,7 +76,11 @@ class Walk:
 
     def options(self) -> dict[str, Any]:
         """The sampler's arguments."""
-        return {"eta": 1.0 if self.solver is Solver.DDPM else 0.0, "clip": self.clip}
+        clip = None if self.solver in (Solver.PLMS, Solver.HEUN) else self.clip
+        return {"solver": SOLVERS[self.solver], "clip": clip}
+
+
+SOLVERS = {Solver.DDIM: ddim, Solver.DDPM: ancestral, Solver.PLMS: plms, Solver.HEUN: heun, Solver.DPM: dpm_solver}
 
 
 @dataclass(frozen=True)
@@ -157,22 +170,23 @@ def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Dr
     return draw
 
 
-def trained(desk: Desk, training: Training) -> denoising.Conditional:
-    """The denoiser of input "model" with its process and its reader."""
+def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, tuple[int, ...]]:
+    """The denoiser of input "model" with its process and its reader, and the shape of what it draws."""
     denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser")
     frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser)))
     reader = _reader(conditions.trained_reader(desk, training.told), training.told)
-    return denoising.Conditional(reader, frozen).to(device()).eval()
+    module = denoising.Conditional(reader, frozen).to(device()).eval()
+    return module, _clean(desk, training, torch.device("cpu")).shape
 
 
 def sample(desk: Desk) -> None:
     """Latents or pixels (b, c, h, w) for the prompts: `samples-*.safetensors`."""
     settings: Sampling = desk.settings
     training = settings.training
-    shape = _clean(desk, training, torch.device("cpu")).shape
+    module, shape = trained(desk, training)
     denoising.sample(
         desk,
-        trained(desk, training),
+        module,
         conditions.prompts(desk, training.told, settings.split, settings.number),
         batch=settings.batch,
         seed=settings.seed,

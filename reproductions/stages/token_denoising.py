@@ -151,19 +151,24 @@ def drawer(walk: Walk, length: int) -> denoising.Draw:
     return draw
 
 
+def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, Tokens]:
+    """The denoiser of input "model" with its process and its reader, and the tokens that it learned from."""
+    clean = Tokens(desk.inputs["clean"], torch.device("cpu"))
+    denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser")
+    frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser, clean.codes)))
+    module = denoising.Conditional(conditions.trained_reader(desk, training.told), frozen)
+    return module.to(device()).eval(), clean
+
+
 def sample(desk: Desk) -> None:
     """Tokens (b, n) for the prompts: `samples-*.safetensors`."""
     settings: Sampling = desk.settings
     training = settings.training
-    clean = Tokens(desk.inputs["clean"], torch.device("cpu"))
-    denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser")
-    frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser, clean.codes)))
-    module = denoising.Conditional(conditions.trained_reader(desk, training.told), frozen).to(device()).eval()
-    wanted = conditions.prompts(desk, training.told, settings.split, settings.number)
+    module, clean = trained(desk, training)
     denoising.sample(
         desk,
         module,
-        wanted,
+        conditions.prompts(desk, training.told, settings.split, settings.number),
         batch=settings.batch,
         seed=settings.seed,
         precision=training.denoiser.training.precision,

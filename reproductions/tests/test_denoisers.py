@@ -11,18 +11,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from reproductions import conditioning, training
+from reproductions import conditioning, denoiser_studies, training
 from reproductions.artefacts import Desk
 from reproductions.cifar_resnet import CLASSES, CifarResNet
 from reproductions.conditioning import Conditioning, Kind, Reading
 from reproductions.data import DataSettings, Split
 from reproductions.denoiser_options import DenoiserOptions
-from reproductions.denoiser_recipes import TOKENS
-from reproductions.denoiser_studies import study_discrete
+from reproductions.denoiser_recipes import LATENTS, TOKENS
+from reproductions.denoiser_studies import study_continuous, study_discrete
 from reproductions.denoisers import plan_discrete, train_continuous, train_discrete
 from reproductions.located import Located
-from reproductions.stages import coding, denoiser_scores, token_denoising
+from reproductions.stages import coding, denoiser_scores, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import PRESETS, to_signed
+from reproductions.stages.continuous import schedule
+from reproductions.stages.evaluating import REPAINT_MASKS, draw_masks
+from reproductions.stages.latent_denoising import Solver
 from reproductions.stages.token_denoising import Walk, Way
 from reproductions.text_to_image import samples
 
@@ -303,7 +306,7 @@ def test_a_study_samples_one_training_in_many_ways(autoencoders, tmp_path: Path,
     assert str(tmp_path) not in study["command"]
     assert "| released stride | 5 | 2 | 12 |" in (tmp_path / "study.md").read_text()
     page = (tmp_path / "study.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     with Image.open(tmp_path / "ways.png") as picture:
         assert picture.size == (10 * 66 - 2, len({row["name"] for row in study["study"]}) * 66 - 2)
 
@@ -357,3 +360,52 @@ def test_classes_are_read_by_the_network_that_knows_them(tmp_path: Path) -> None
         found = json.loads((tmp_path / "scores.json").read_text())["scores"][-1]
         assert found["name"] == "class accuracy[cifar-resnet8]"
         assert found["value"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize("solver", list(Solver))
+def test_every_solver_draws_and_asks_as_often_as_it_says(solver: Solver) -> None:
+    """The network is counted; what it answers does not matter."""
+    walk = latent_denoising.Walk(4, clip=1.0, solver=solver)
+    recipe = replace(LATENTS["smoke"], levels=50)
+    settings = latent_denoising.Training(recipe, Conditioning(Kind.NONE))
+    frozen = denoising.Frozen(
+        latent_denoising.network(settings, (4, 8, 8)).eval(), latent_denoising.ForwardProcess(schedule(recipe))
+    )
+    asked = []
+    frozen.denoiser.register_forward_hook(lambda *_: asked.append(None))
+    module = denoising.Conditional(torch.nn.Identity(), frozen)
+    seeds = [torch.Generator().manual_seed(i) for i in range(2)]
+    drawn = latent_denoising.drawer(walk, settings, (4, 8, 8))(module, None, seeds)
+    assert drawn.shape == (2, 4, 8, 8)
+    assert drawn.isfinite().all()
+    assert len(asked) == walk.calls
+
+
+def test_pictures_are_filled_in_behind_every_mask(tmp_path: Path, monkeypatch) -> None:
+    """What a mask shows is the picture's own, in both ways; what it hides is not."""
+    solved = {Solver.DDIM: (4, 2), Solver.HEUN: (2,)}
+    monkeypatch.setattr(denoiser_studies, "SOLVED", solved)
+    monkeypatch.setattr(denoiser_studies, "SCALES", (1.0,))
+    options = DenoiserOptions(data="digits", condition="class", out=tmp_path, **FEW)
+    assert study_continuous(options) == 0
+    (folder,) = tmp_path.glob("stages/inpainting-*")
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["ways"] == ["mixing", "RePaint"]
+    assert len(facts["masks"]) == 6
+    rows = load_file(folder / "filled.safetensors")["images"].view(6, 3, 4, 3, 32, 32)
+    (real,) = tmp_path.glob("stages/pictures-*/held_out")
+    originals = Split.load(real).images[:4]
+    for kind, (_, mixing, repaint) in zip(REPAINT_MASKS, rows, strict=True):
+        mask = draw_masks(kind, 4, 32, 32).expand(-1, 3, -1, -1)
+        for filled in (mixing, repaint):
+            assert torch.equal(filled[~mask], originals[~mask])
+            assert not torch.equal(filled[mask], originals[mask])
+        assert not torch.equal(mixing, repaint)
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert [row["name"] for row in study["study"]] == [
+        "DDIM 4 guidance 3",
+        "DDIM 2 guidance 3",
+        "Heun 2 guidance 3",
+        "DDIM 4 guidance 1",
+    ]
+    assert (tmp_path / "inpainting.png").is_file()

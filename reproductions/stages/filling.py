@@ -1,0 +1,139 @@
+"""Filling in: held-out pictures behind the six kinds of masks, filled by a trained denoiser in two ways."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.data import Split
+from reproductions.stages import conditions, denoising, latent_denoising, token_denoising
+from reproductions.stages.autoencoding import to_bytes, to_signed
+from reproductions.stages.coding import Decoder
+from reproductions.stages.continuous import TARGETS, Jump, Resampling, ancestral, latent_mask
+from reproductions.stages.continuous import ForwardProcess as GaussianProcess
+from reproductions.stages.continuous import inpaint as fill_latents
+from reproductions.stages.discrete import FewerTokens, ForwardProcess, Route, token_mask
+from reproductions.stages.discrete import inpaint as fill_tokens
+from reproductions.stages.evaluating import REPAINT_MASKS, draw_masks
+from reproductions.text_to_image import device
+from reproductions.training import stream
+
+Fill = Callable[[Tensor, Tensor, Any, list[torch.Generator]], Tensor]
+RETURNS = Jump(length=5, passes=3)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How many held-out pictures are filled in, by which denoiser, in how many steps, from which seed."""
+
+    training: token_denoising.Training | latent_denoising.Training
+    steps: int
+    guidance: float
+    clip: float | None
+    number: int
+    seed: int
+
+
+def tokens(desk: Desk) -> None:
+    """Fill in tokens, by exact strides and with the purity prior: see `_fill`."""
+    settings: Filling = desk.settings
+    assert isinstance(settings.training, token_denoising.Training)
+    module, clean = token_denoising.trained(desk, settings.training)
+    process = module.objective.get_submodule("process")
+    assert isinstance(process, ForwardProcess)
+
+    def by(route: Route | None, most: int) -> Fill:
+        def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+            return fill_tokens(
+                module.denoiser,
+                known,
+                token_mask(mask, clean.grid),
+                condition,
+                process=process,
+                steps=min(settings.steps, most),
+                guidance=settings.guidance,
+                route=route,
+                generator=generators,
+            )
+
+        return fill
+
+    ways = {
+        str(token_denoising.Way.EXACT): by(None, process.T),
+        str(token_denoising.Way.PURITY): by(FewerTokens(), clean.shape[0]),
+    }
+    _fill(desk, settings, module, ways)
+
+
+def latents(desk: Desk) -> None:
+    """Fill in latents or pixels, by LDM's mixing and by RePaint with short returns: see `_fill`."""
+    settings: Filling = desk.settings
+    assert isinstance(settings.training, latent_denoising.Training)
+    module, _ = latent_denoising.trained(desk, settings.training)
+    process = module.objective.get_submodule("process")
+    assert isinstance(process, GaussianProcess)
+    target = TARGETS[settings.training.denoiser.target]
+
+    def by(resampling: Resampling | None) -> Fill:
+        def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+            return fill_latents(
+                module.denoiser,
+                known,
+                latent_mask(mask, (known.shape[2], known.shape[3])),
+                condition,
+                process=process,
+                target=target,
+                solver=ancestral,
+                steps=settings.steps,
+                resampling=resampling,
+                guidance=settings.guidance,
+                clip=settings.clip,
+                generator=generators,
+            )
+
+        return fill
+
+    _fill(desk, settings, module, {"mixing": by(None), "RePaint": by(Resampling((RETURNS,)))})
+
+
+def _fill(desk: Desk, settings: Filling, module: denoising.Conditional, ways: Mapping[str, Fill]) -> None:
+    """Fill in: `filled.safetensors` with `images`, and `facts.json`.
+
+    A row of images for each kind of mask: the pictures behind the mask, then as each way fills them in. What a mask
+    shows stays as it is in the picture.
+    """
+    held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
+    images = to_signed(held_out.images[: settings.number]).to(device())
+    coder = Decoder(desk.inputs)
+    with torch.inference_mode():
+        known = coder.encode(images)
+    given = conditions.of_pictures(desk, settings.training.told, len(images))
+    precision = settings.training.denoiser.training.precision
+    rows: list[Tensor] = []
+    for kind in desk.track(REPAINT_MASKS):
+        mask = draw_masks(kind, len(images), *images.shape[2:], seed=settings.seed).to(device())
+        rows.append(to_bytes(torch.where(mask, 0.0, images)).cpu())
+        for way in ways.values():
+            generators = [stream(settings.seed, i, 0, device()) for i in range(len(images))]
+            draw = partial(_drawn, way, known, mask.long())
+            filled = coder.floats(denoising.drawn(module, given, generators, precision, draw))
+            rows.append(to_bytes(torch.where(mask, filled, images)).cpu())
+    save_file({"images": torch.cat(rows)}, desk.folder / "filled.safetensors")
+    facts = {"masks": [kind.name for kind in REPAINT_MASKS], "ways": list(ways), "pictures": len(images)}
+    write_json(desk.folder / "facts.json", facts)
+
+
+def _drawn(
+    way: Fill,
+    known: Tensor,
+    mask: Tensor,
+    module: denoising.Conditional,
+    given: Tensor | None,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    return way(known, mask, module.condition(given), list(generators))
