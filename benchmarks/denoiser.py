@@ -50,7 +50,6 @@ from discrete_diffusion import (
     Schedule,
     State,
     TokenTransformer,
-    directly,
     from_diffusers,
     trajectory,
 )
@@ -156,7 +155,7 @@ def sampling(options: argparse.Namespace, guidance: float, precision: str) -> No
         {
             "diffusers, step": peer_step,
             "ours, step": lambda: our_step(pair.ours, Exact()),
-            "ours, prepared, step": lambda: our_step(pair.prepared, Exact(directly)),
+            "ours, prepared, step": lambda: our_step(pair.prepared, Exact()),
             "ours, prepared, network": lambda: guided(pair.x_t, t, pair.states).value,
         },
         repeats=options.repeats,

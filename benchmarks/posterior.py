@@ -5,7 +5,7 @@ python benchmarks/posterior.py [--repeats N] [--batch B] [--tokens N] [--codes K
 All take the same log-probabilities of the clean token and give the same law, which is checked first. `log space` is the
 formulation of the released code: logsumexp and logaddexp over all states, channels before tokens, and a Gumbel-max draw
 in float32 with two logarithms a state. `dense` is Bayes' rule with (K + 1) x (K + 1) matrices, made beforehand. Ours
-draws by Gumbel-max with float64 noise (the default), or directly: first whether a token changes, then, only where it
+draws by Gumbel-max with float64 noise, or directly (the default): first whether a token changes, then, only where it
 does, to what.
 
 Expected of one step at K = 2887, n = 1024 (3.0 M states), from the passes over memory: log space makes about 14, five

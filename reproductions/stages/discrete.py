@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from discrete_diffusion import Exact, Schedule, by_gumbel_noise
 from discrete_diffusion import FewerTokens as FewerTokens
 from discrete_diffusion import ForwardProcess as ForwardProcess
 from discrete_diffusion import ImportanceTimes as ImportanceTimes
 from discrete_diffusion import Objective as Objective
 from discrete_diffusion import ReleasedStride as ReleasedStride
-from discrete_diffusion import Schedule
 from discrete_diffusion import TokenTransformer as TokenTransformer
 from discrete_diffusion import evenly as evenly
 from discrete_diffusion import inpaint as inpaint
@@ -111,6 +111,7 @@ def sample(desk: Desk) -> None:
             steps=settings.denoiser.steps,
             guidance=settings.denoiser.guidance,
             truncation=settings.denoiser.truncation,
+            route=Exact(by_gumbel_noise),
             generator=generators,
         )
 

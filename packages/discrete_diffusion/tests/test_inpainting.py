@@ -12,7 +12,7 @@ from discrete_diffusion import (
     Schedule,
     State,
     TokenTransformer,
-    directly,
+    by_gumbel_noise,
     inpaint,
     sample,
     token_mask,
@@ -30,7 +30,7 @@ def model() -> TokenTransformer:
     return TokenTransformer(codes=K, grid=(3, 4), steps=T, width=16, depth=1, heads=2)
 
 
-@pytest.mark.parametrize("route", [Exact(), Exact(directly), ReleasedStride(1), FewerTokens()], ids=str)
+@pytest.mark.parametrize("route", [Exact(), Exact(by_gumbel_noise), ReleasedStride(1), FewerTokens()], ids=str)
 def test_kept_tokens_are_kept_in_every_state_and_the_rest_is_filled(model: TokenTransformer, route) -> None:
     schedule = Schedule.released if isinstance(route, FewerTokens | ReleasedStride) else Schedule.paper
     process = ForwardProcess(schedule(T, K))
@@ -84,7 +84,7 @@ def test_editing_starts_from_noised_tokens(model: TokenTransformer) -> None:
     """From t = 0 there is nothing to do; from a t above, tokens that were not noised away are there at the start."""
     process = ForwardProcess(Schedule.mask_only(T, K))
     noised = process.sample(CLEAN, torch.full((2,), 2), generator=torch.Generator().manual_seed(0))
-    states = list(trajectory(model, (2, 12), process=process, start=State(2, noised), route=Exact(directly)))
+    states = list(trajectory(model, (2, 12), process=process, start=State(2, noised), route=Exact()))
     assert [state.t for state in states] == [1, 0]
     assert torch.equal(states[-1].x[noised < K], CLEAN[noised < K])
 

@@ -84,13 +84,14 @@ class Exact:
     """Strides over evenly spread times with the exact posterior between them; ancestral where `steps` is T.
 
     Args:
-        draw: `by_gumbel_noise`, or `directly`: the same law from other random numbers, in less time.
+        draw: `directly`, or `by_gumbel_noise`: the same law from the random numbers of the released code, in ten times
+            the time.
 
     Source: VQ-Diffusion reverse process, stride inference
     Unstated: the spacing of the strides; evenly spread times, rounded.
     """
 
-    draw: PosteriorDraw = by_gumbel_noise
+    draw: PosteriorDraw = directly
 
     def first(self, process: ForwardProcess, shape: tuple[int, int], *, generator: Generators = None) -> Tokens:
         """A draw from the prior."""
