@@ -94,10 +94,11 @@ def alone(session: nox.Session, package: str) -> None:
 
 
 @nox.session
-def parity(session: nox.Session) -> None:
-    """Compare scores with those of other libraries and of recorded official code, on the same arrays."""
-    install(session, "-e", PACKAGES["evaluation"], *group("parity"))
-    session.run("pytest", "-m", "parity", PACKAGES["evaluation"], *session.posargs)
+@nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
+def parity(session: nox.Session, suite: str) -> None:
+    """Test a package beside its peers: other libraries on the same arrays, files and weights."""
+    install(session, "-e", PACKAGES[suite], *group("parity"))
+    pytest(session, PACKAGES[suite])
 
 
 @nox.session
