@@ -2,7 +2,7 @@
 
 Times are taken in turn in one process; peaks of memory each in a process of its own.
 
-python benchmarks/autoencoder.py [--side N] [--batches 1 8] [--repeats N] [--threads N] [--large N]
+python benchmarks/autoencoder.py [--side N] [--batches [1 8]] [--repeats N] [--threads N] [--large N]
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def compare(name: str, folder: Path, batch: int, options: argparse.Namespace) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--presets", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
