@@ -120,5 +120,5 @@ def test_the_logged_means_are_means() -> None:
     history = History()
     for value in (1.0, 2.0, 6.0):
         history.add({"loss": torch.tensor(value)})
-    assert history.close(3) == {"loss": 3.0}
+    assert history.close(3, Accelerator(cpu=True)) == {"loss": 3.0}
     assert history.rows == [{"step": 3, "loss": 3.0}]
