@@ -7,9 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from reproductions.denoiser_options import DenoiserOptions
+from reproductions.denoiser_options import DenoiserOptions, DiscreteOptions, ScaleOptions
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
+from reproductions.generation_options import InpaintOptions, SampleOptions
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,15 @@ def autoencoder(options: tyro.conf.OmitArgPrefixes[TrainOptions]) -> int:
     return train(options)
 
 
-def discrete(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
+def discrete(options: tyro.conf.OmitArgPrefixes[DiscreteOptions]) -> int:
     """Train a denoiser of an autoencoder's tokens, sample it and score the samples; the same command again goes on."""
+    if options.misplaced:
+        print(f"error: {options.misplaced}: only --kind imagebart takes that", file=sys.stderr)
+        return 2
+    if options.kind == "imagebart":
+        from reproductions.scale_denoisers import train_imagebart
+
+        return train_imagebart(options)
     from reproductions.denoisers import train_discrete
 
     return train_discrete(options)
@@ -93,11 +101,32 @@ def continuous_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int
     return study_continuous(options)
 
 
+def imagebart_study(options: tyro.conf.OmitArgPrefixes[ScaleOptions]) -> int:
+    """Compare ImageBARTs of one, two and three scales at equal parameters and budget: bits, scores, time, edits."""
+    from reproductions.scale_study import study_imagebart
+
+    return study_imagebart(options)
+
+
 def evaluate(options: tyro.conf.OmitArgPrefixes[EvaluateOptions]) -> int:
     """Score one set of pictures against another; the same command again goes on after an interruption."""
     from reproductions import evaluate
 
     return evaluate.evaluate(options)
+
+
+def sample(options: tyro.conf.OmitArgPrefixes[SampleOptions]) -> int:
+    """Draw pictures from a trained run; the same command again goes on, and with a larger --number draws more."""
+    from reproductions import generation
+
+    return generation.sample(options)
+
+
+def inpaint(options: tyro.conf.OmitArgPrefixes[InpaintOptions]) -> int:
+    """Fill pictures in behind a mask by a trained run of any kind; the same command again goes on."""
+    from reproductions import generation
+
+    return generation.inpaint(options)
 
 
 def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
@@ -107,13 +136,19 @@ def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
     return corruptions.study(options)
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"table1": table1, "evaluate": evaluate}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "table1": table1,
+    "evaluate": evaluate,
+    "sample": sample,
+    "inpaint": inpaint,
+}
 GROUPS: dict[str, dict[str, Callable[..., int]]] = {
     "train": {"autoencoder": autoencoder, "discrete": discrete, "continuous": continuous},
     "study": {
         "autoencoders": autoencoders,
         "discrete": discrete_study,
         "continuous": continuous_study,
+        "imagebart": imagebart_study,
         "metrics": metrics,
     },
 }

@@ -112,8 +112,9 @@ def finish(stage: Stage, root: Path, cost: Mapping[str, float | None]) -> None:
     partial = begin(stage, root)
     files = {str(p.relative_to(partial)): sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
     files.pop(RECEIPT, None)
-    settings = plain(stage.settings)
-    write_json(partial / RECEIPT, {"stage": stage.name, "settings": settings, "files": files, "cost": dict(cost)})
+    inputs = {key: needed.folder(root).name for key, needed in stage.inputs.items()}
+    noted = {"stage": stage.name, "settings": plain(stage.settings), "inputs": inputs, "files": files}
+    write_json(partial / RECEIPT, {**noted, "cost": dict(cost)})
     os.replace(partial, stage.folder(root))
 
 

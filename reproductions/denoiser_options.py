@@ -61,3 +61,33 @@ class DenoiserOptions:
     """Stages at a time, each in its own process (one per core, or one where there is a GPU; 0: all in this process)."""
     dry_run: bool = False
     """Print the plan and stop."""
+
+
+@dataclass(frozen=True)
+class ScaleOptions(DenoiserOptions):
+    """What ImageBART takes besides; it has scales instead of steps, and no guidance."""
+
+    temperature: float = 1.0
+    """Divides the logits of ImageBART."""
+    top_k: int | None = None
+    """ImageBART draws from so many of the most probable codes (all)."""
+    top_p: float | None = None
+    """ImageBART draws from the most probable codes that have this probability together (all)."""
+
+
+@dataclass(frozen=True)
+class DiscreteOptions(ScaleOptions):
+    """What training a denoiser of tokens takes."""
+
+    kind: Literal["vq-diffusion", "imagebart"] = "vq-diffusion"
+    """Masks and replaced tokens, all drawn at once in many steps; or scales, drawn token by token."""
+    scales: Literal[1, 2, 3] | None = None
+    """Number of scales of ImageBART (2); its larger recipes, by --preset, have their own."""
+
+    @property
+    def misplaced(self) -> str | None:
+        """An option that is not for this kind, and was given all the same."""
+        given = {"scales": self.scales, "top-k": self.top_k, "top-p": self.top_p}
+        given["temperature"] = None if self.temperature == 1 else self.temperature
+        wrong = [f"--{name}" for name, value in given.items() if value is not None]
+        return ", ".join(wrong) if wrong and self.kind != "imagebart" else None

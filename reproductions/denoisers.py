@@ -32,6 +32,8 @@ from reproductions.stages import (
 from reproductions.training import TrainingSettings
 
 Recipe = TypeVar("Recipe", bound=Denoiser)
+Options = TypeVar("Options", bound=DenoiserOptions)
+Planned = TypeVar("Planned")
 SAMPLING_BATCH, FILLED = 100, 4
 
 
@@ -69,12 +71,17 @@ class Plan:
 
 def train_discrete(options: DenoiserOptions) -> int:
     """Train a denoiser of tokens, sample it and score the samples; returns the exit code."""
-    return command(plan_discrete, options, default_out("discrete", options), _report)
+    return command(plan_discrete, options, default_out("discrete", options), _report, goals_of)
 
 
 def train_continuous(options: DenoiserOptions) -> int:
     """Train a denoiser of latents or pixels, sample it and score the samples; returns the exit code."""
-    return command(plan_continuous, options, default_out("continuous", options), _report)
+    return command(plan_continuous, options, default_out("continuous", options), _report, goals_of)
+
+
+def goals_of(planned: Plan) -> Sequence[Stage]:
+    """The stages of a plan that nothing reads."""
+    return planned.goals
 
 
 def default_out(kind: str, options: DenoiserOptions) -> Path:
@@ -84,11 +91,11 @@ def default_out(kind: str, options: DenoiserOptions) -> Path:
 
 
 def command(
-    plan: Callable[[DenoiserOptions], Plan],
-    options: DenoiserOptions,
+    plan: Callable[[Options], Planned],
+    options: Options,
     out: Path,
-    report: Callable[[Plan, DenoiserOptions, Path, Mapping[str, Any]], str],
-    goals: Callable[[Plan], Sequence[Stage]] = lambda planned: planned.goals,
+    report: Callable[[Planned, Options, Path, Mapping[str, Any]], str],
+    goals: Callable[[Planned], Sequence[Stage]],
 ) -> int:
     """Plan, run, report; returns the exit code."""
     try:
@@ -116,19 +123,11 @@ def _report(planned: Plan, options: DenoiserOptions, out: Path, receipts: Mappin
 
 def plan_discrete(options: DenoiserOptions) -> Plan:
     """The stages of a denoiser of tokens."""
-    if options.autoencoder is None:
-        raise ValueError(
-            "--autoencoder: a denoiser of tokens needs an autoencoder; train one (`conprediff train autoencoder "
-            "--preset vq-f4-32 ...`) and give its folder `stages/*-train-*/autoencoder`"
-        )
-    coder = coding.coder_at(options.autoencoder, options.resolution, tokens=True)
-    source, told = _source(options)
+    coder = token_coder(options)
+    source, told = source_of(options)
     recipe = _recipe(TOKENS, options.preset or "small", options)
     training = token_denoising.Training(recipe, _with_encoder(told, recipe))
-    autoencoder = _autoencoder(options.autoencoder)
-    inputs = {"data": source, "autoencoder": autoencoder}
-    clean = Stage("tokens", coding.encode_tokens, coding.Encoding(options.flip), inputs)
-    inputs = {**inputs, "clean": clean, **_captions(source, recipe, told)}
+    inputs = {**token_inputs(options, source), **_captions(source, recipe, told)}
     side = options.resolution // coder.factor
     model = Stage(
         "discrete train",
@@ -149,12 +148,33 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
     walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
     filled = filling.Filling(training, walk.steps, walk.guidance, None, FILLED, options.seed)
     fill = Stage("inpainting", filling.tokens, filled, {**inputs, "model": model})
-    return _plan("discrete", options, inputs, model, side * side, drawn, walk, fill)
+    return plan_of("discrete", options, inputs, model, side * side, drawn, walk, fill)
+
+
+def token_coder(options: DenoiserOptions) -> coding.Coder:
+    """What is known of the autoencoder whose tokens are to be denoised.
+
+    Raises:
+        ValueError: where none is given, or one that has no tokens.
+    """
+    if options.autoencoder is None:
+        raise ValueError(
+            "--autoencoder: a denoiser of tokens needs an autoencoder; train one (`conprediff train autoencoder "
+            "--preset vq-f4-32 ...`) and give its folder `stages/*-train-*/autoencoder`"
+        )
+    return coding.coder_at(options.autoencoder, options.resolution, tokens=True)
+
+
+def token_inputs(options: DenoiserOptions, source: Stage) -> dict[str, Stage]:
+    """The stages that a denoiser of tokens reads: the data, the autoencoder, the tokens."""
+    assert options.autoencoder is not None
+    inputs = {"data": source, "autoencoder": borrowed(options.autoencoder)}
+    return {**inputs, "clean": Stage("tokens", coding.encode_tokens, coding.Encoding(options.flip), inputs)}
 
 
 def plan_continuous(options: DenoiserOptions) -> Plan:
     """The stages of a denoiser of latents, or of pixels where no autoencoder is given."""
-    source, told = _source(options)
+    source, told = source_of(options)
     recipe = _recipe(LATENTS, options.preset or ("latents" if options.autoencoder else "pixels"), options)
     shape: tuple[int, ...] = (3, options.resolution, options.resolution)
     inputs = {"data": source}
@@ -163,7 +183,7 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         coder = coding.coder_at(options.autoencoder, options.resolution, tokens=False)
         side = options.resolution // coder.factor
         shape = (coder.width, side, side)
-        inputs["autoencoder"] = _autoencoder(options.autoencoder)
+        inputs["autoencoder"] = borrowed(options.autoencoder)
         inputs["clean"] = Stage("latents", coding.encode_latents, coding.Encoding(options.flip), inputs.copy())
         training = replace(training, flip=False)
     halved = 2 ** (len(recipe.network["multipliers"]) - 1)
@@ -193,7 +213,7 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
     walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
     filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
     fill = Stage("inpainting", filling.latents, filled, {**inputs, "model": model})
-    return _plan("continuous", options, inputs, model, math.prod(shape), drawn, walk, fill)
+    return plan_of("continuous", options, inputs, model, math.prod(shape), drawn, walk, fill)
 
 
 def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
@@ -201,7 +221,7 @@ def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
     return 1.0 if told.kind is Kind.NONE else recipe.guidance
 
 
-def _plan(
+def plan_of(
     kind: str,
     options: DenoiserOptions,
     inputs: Mapping[str, Stage],
@@ -241,7 +261,7 @@ def _plan(
     return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled, filled)
 
 
-def _source(options: DenoiserOptions) -> tuple[Stage, Conditioning]:
+def source_of(options: DenoiserOptions) -> tuple[Stage, Conditioning]:
     """The stage that reads the data, and what there is to be told of its pictures."""
     for name in ("train_size", "held_out", "generated", "resolution"):
         if getattr(options, name) < 1:
@@ -273,7 +293,8 @@ def _captions(source: Stage, recipe: Denoiser, told: Conditioning) -> Mapping[st
     return {"captions": Stage("captions", preparing.tokenise, recipe.captions, {"data": source})}
 
 
-def _autoencoder(folder: Path) -> Stage:
+def borrowed(folder: Path) -> Stage:
+    """The stage that takes an autoencoder over."""
     return Stage("autoencoder", coding.borrow, coding.Borrowed(Located(folder)))
 
 
@@ -288,21 +309,27 @@ def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions) 
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"--preset: there is no recipe {name!r}; choose from {', '.join(recipes)}{hint}")
     recipe = recipes[name]
-    for option in ("samples", "batch", "learning_rate", "steps", "guidance"):
-        value = getattr(options, option)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}")
+    check_positive(options)
     if options.guidance not in (None, 1.0) and options.condition == "none":
         raise ValueError("--guidance: there is nothing to be guided by; give --condition class or caption")
     return replace(
         recipe,
-        training=_training(recipe.training, options),
+        training=training_of(recipe.training, options),
         steps=options.steps or recipe.steps,
         guidance=options.guidance or recipe.guidance,
     )
 
 
-def _training(recipe: TrainingSettings, options: DenoiserOptions) -> TrainingSettings:
+def check_positive(options: DenoiserOptions) -> None:
+    """Raise ValueError for numbers that must be positive and are not."""
+    for option in ("samples", "batch", "learning_rate", "steps", "guidance"):
+        value = getattr(options, option)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}")
+
+
+def training_of(recipe: TrainingSettings, options: DenoiserOptions) -> TrainingSettings:
+    """The training of a recipe, with what the options say instead; the learning rate goes with the batch."""
     batch = options.batch or recipe.batch
     precision = options.precision or (recipe.precision if has_bf16() else "no")
     return replace(

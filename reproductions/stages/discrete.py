@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from discrete_diffusion import Exact, Schedule, by_gumbel_noise
+from discrete_diffusion import Exact, Schedule, by_gumbel_noise, imagebart
 from discrete_diffusion import FewerTokens as FewerTokens
 from discrete_diffusion import ForwardProcess as ForwardProcess
 from discrete_diffusion import ImportanceTimes as ImportanceTimes
@@ -18,6 +18,15 @@ from discrete_diffusion import evenly as evenly
 from discrete_diffusion import inpaint as inpaint
 from discrete_diffusion import sample as draw_tokens
 from discrete_diffusion import token_mask as token_mask
+from discrete_diffusion.imagebart import DecoderOnly as DecoderOnly
+from discrete_diffusion.imagebart import EncoderDecoder as EncoderDecoder
+from discrete_diffusion.imagebart import Filter as Filter
+from discrete_diffusion.imagebart import ImageBART as ImageBART
+from discrete_diffusion.imagebart import Multinomial as Multinomial
+from discrete_diffusion.imagebart import ScaleObjective as ScaleObjective
+from discrete_diffusion.imagebart import draw_scale as draw_scale
+from discrete_diffusion.imagebart import edit as edit
+from discrete_diffusion.imagebart import explicit as explicit
 from discrete_diffusion.routes import Route as Route
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
@@ -25,6 +34,8 @@ from reproductions.experiment import Context
 from reproductions.profiles import Discrete, FirstStage, TokenNoise
 from reproductions.stages.context import WithContext
 
+SCALE_PRESETS, ScalePreset = imagebart.PRESETS, imagebart.Preset
+draw_scales, scale_bound = imagebart.sample, imagebart.bound
 SCHEDULES = {TokenNoise.PAPER: Schedule.paper, TokenNoise.RELEASED: Schedule.released}
 
 

@@ -34,8 +34,11 @@ from diffusion_evaluation import (
     read_npz_statistics,
     unit_rows,
 )
+from diffusion_evaluation import EXPAND as EXPAND
 from diffusion_evaluation import REPAINT_MASKS as REPAINT_MASKS
+from diffusion_evaluation import WIDE as WIDE
 from diffusion_evaluation import FeatureSpace as FeatureSpace
+from diffusion_evaluation import MaskKind as MaskKind
 from diffusion_evaluation import draw_masks as draw_masks
 from diffusion_evaluation import proportion as proportion
 from reproductions.cifar_resnet import cifar_resnet, layers

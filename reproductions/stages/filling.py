@@ -10,16 +10,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from reproductions.artefacts import Desk, write_json
+from reproductions.conditioning import Conditioning
 from reproductions.data import Split
 from reproductions.stages import conditions, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import to_bytes, to_signed
-from reproductions.stages.coding import Decoder
+from reproductions.stages.coding import Decoder, Tokens
 from reproductions.stages.continuous import TARGETS, Jump, Resampling, ancestral, latent_mask
 from reproductions.stages.continuous import ForwardProcess as GaussianProcess
 from reproductions.stages.continuous import inpaint as fill_latents
 from reproductions.stages.discrete import FewerTokens, ForwardProcess, Route, token_mask
 from reproductions.stages.discrete import inpaint as fill_tokens
-from reproductions.stages.evaluating import REPAINT_MASKS, draw_masks
+from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind, draw_masks
 from reproductions.text_to_image import device
 from reproductions.training import stream
 
@@ -40,10 +41,15 @@ class Filling:
 
 
 def tokens(desk: Desk) -> None:
-    """Fill in tokens, by exact strides and with the purity prior: see `_fill`."""
+    """Fill in tokens, by exact strides and with the purity prior: see `fill`."""
     settings: Filling = desk.settings
     assert isinstance(settings.training, token_denoising.Training)
     module, clean = token_denoising.trained(desk, settings.training)
+    fill(desk, _job(settings), module, token_ways(settings, module, clean))
+
+
+def token_ways(settings: Filling, module: denoising.Conditional, clean: Tokens) -> Mapping[str, Fill]:
+    """The ways to fill in tokens."""
     process = module.objective.get_submodule("process")
     assert isinstance(process, ForwardProcess)
 
@@ -63,18 +69,23 @@ def tokens(desk: Desk) -> None:
 
         return fill
 
-    ways = {
+    return {
         str(token_denoising.Way.EXACT): by(None, process.T),
         str(token_denoising.Way.PURITY): by(FewerTokens(), clean.shape[0]),
     }
-    _fill(desk, settings, module, ways)
 
 
 def latents(desk: Desk) -> None:
-    """Fill in latents or pixels, by LDM's mixing and by RePaint with short returns: see `_fill`."""
+    """Fill in latents or pixels, by LDM's mixing and by RePaint with short returns: see `fill`."""
     settings: Filling = desk.settings
     assert isinstance(settings.training, latent_denoising.Training)
     module, _ = latent_denoising.trained(desk, settings.training)
+    fill(desk, _job(settings), module, latent_ways(settings, module))
+
+
+def latent_ways(settings: Filling, module: denoising.Conditional) -> Mapping[str, Fill]:
+    """The ways to fill in latents or pixels."""
+    assert isinstance(settings.training, latent_denoising.Training)
     process = module.objective.get_submodule("process")
     assert isinstance(process, GaussianProcess)
     target = TARGETS[settings.training.denoiser.target]
@@ -98,34 +109,64 @@ def latents(desk: Desk) -> None:
 
         return fill
 
-    _fill(desk, settings, module, {"mixing": by(None), "RePaint": by(Resampling((RETURNS,)))})
+    return {"mixing": by(None), "RePaint": by(Resampling((RETURNS,)))}
 
 
-def _fill(desk: Desk, settings: Filling, module: denoising.Conditional, ways: Mapping[str, Fill]) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What is filled in: how many held-out pictures, behind which masks, told what, in which precision."""
+
+    told: Conditioning
+    precision: str
+    number: int
+    seed: int
+    masks: Sequence[MaskKind] = REPAINT_MASKS
+
+
+def _job(settings: Filling) -> Job:
+    training = settings.training
+    return Job(training.told, training.denoiser.training.precision, settings.number, settings.seed)
+
+
+def fill(desk: Desk, job: Job, module: denoising.Conditional, ways: Mapping[str, Fill]) -> None:
     """Fill in: `filled.safetensors` with `images`, and `facts.json`.
 
     A row of images for each kind of mask: the pictures behind the mask, then as each way fills them in. What a mask
     shows stays as it is in the picture.
     """
     held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
-    images = to_signed(held_out.images[: settings.number]).to(device())
+    images = to_signed(held_out.images[: job.number]).to(device())
     coder = Decoder(desk.inputs)
-    with torch.inference_mode():
-        known = coder.encode(images)
-    given = conditions.of_pictures(desk, settings.training.told, len(images))
-    precision = settings.training.denoiser.training.precision
+    given = conditions.of_pictures(desk, job.told, len(images))
     rows: list[Tensor] = []
-    for kind in desk.track(REPAINT_MASKS):
-        mask = draw_masks(kind, len(images), *images.shape[2:], seed=settings.seed).to(device())
+    for kind in desk.track(job.masks):
+        mask = draw_masks(kind, len(images), *images.shape[2:], seed=job.seed).to(device())
         rows.append(to_bytes(torch.where(mask, 0.0, images)).cpu())
         for way in ways.values():
-            generators = [stream(settings.seed, i, 0, device()) for i in range(len(images))]
-            draw = partial(_drawn, way, known, mask.long())
-            filled = coder.floats(denoising.drawn(module, given, generators, precision, draw))
-            rows.append(to_bytes(torch.where(mask, filled, images)).cpu())
+            generators = [stream(job.seed, i, 0, device()) for i in range(len(images))]
+            rows.append(filled(module, coder, way, images, mask, given, generators, job.precision))
     save_file({"images": torch.cat(rows)}, desk.folder / "filled.safetensors")
-    facts = {"masks": [kind.name for kind in REPAINT_MASKS], "ways": list(ways), "pictures": len(images)}
+    facts = {"masks": [kind.name for kind in job.masks], "ways": list(ways), "pictures": len(images)}
     write_json(desk.folder / "facts.json", facts)
+
+
+def filled(
+    module: denoising.Conditional,
+    coder: Decoder,
+    way: Fill,
+    images: Tensor,
+    mask: Tensor,
+    given: Tensor | None,
+    generators: Sequence[torch.Generator],
+    precision: str,
+) -> Tensor:
+    """Images in [-1, 1] (b, 3, H, W), drawn again where a mask (b, 1, H, W) is true, as uint8; the rest is theirs."""
+    with torch.inference_mode():
+        known = coder.encode(images)
+    draw = partial(_drawn, way, known, mask.long())
+    values = denoising.drawn(module, given, generators, precision, draw)
+    with torch.inference_mode():
+        return to_bytes(torch.where(mask, coder.floats(values), images)).cpu()
 
 
 def _drawn(

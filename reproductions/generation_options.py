@@ -1,0 +1,54 @@
+"""What the commands about trained runs take; imports nothing heavy, so that `--help` comes at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """What drawing from a trained run takes."""
+
+    run: Path
+    """Where `conprediff train discrete` or `train continuous` wrote, or one of its folders `stages/*`."""
+    out: Path
+    """Where the pictures are written; finished ones are never written again."""
+    seed: int = 0
+    """Picture i depends on this and on i alone."""
+    batch: int = 50
+    """Pictures at a time."""
+    steps: int | None = None
+    """Steps of the sampler (the run's; twice as many to fill in pixels or latents)."""
+    guidance: float | None = None
+    """Scale of guidance; 1 is none (the run's)."""
+    precision: Literal["no", "bf16"] = "no"
+    """bf16 is faster where the machine multiplies in it; the last bits of a picture may then depend on its batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(GenerationOptions):
+    """What sampling takes."""
+
+    number: int = 16
+    """Pictures to draw; ask for more, and the others are kept."""
+    captions: Path | None = None
+    """A text file, a caption in each line, taken in turn (the held-out ones of the run's data)."""
+    only: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """A class by its name (all in turn)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintOptions(GenerationOptions):
+    """What filling in takes."""
+
+    images: Path
+    """A picture, a folder of pictures, or a parquet file; their central squares are brought to the run's size."""
+    mask: str
+    """A picture of the run's size, white where to fill in and black where to keep; or one of the kinds wide, narrow,
+    super-resolve-2x, alternating-lines, half, expand, upper-half, window."""
+    condition: str | None = None
+    """What to fill in for, all pictures alike: the name of a class, or a caption."""
+    method: Literal["repaint", "mixing"] | None = None
+    """How pixels or latents are filled in (repaint)."""

@@ -1,0 +1,121 @@
+"""`conprediff train discrete --kind imagebart`: every scale is a stage; samples, edits, bits, scores."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reproductions.artefacts import Stage
+from reproductions.conditioning import Kind
+from reproductions.denoiser_options import DiscreteOptions, ScaleOptions
+from reproductions.denoisers import (
+    SAMPLING_BATCH,
+    Plan,
+    Scored,
+    check_positive,
+    command,
+    default_out,
+    goals_of,
+    plan_of,
+    source_of,
+    token_coder,
+    token_inputs,
+    training_of,
+)
+from reproductions.scale_recipes import chain, preset_of
+from reproductions.scale_report import write_training
+from reproductions.stages import conditions, denoiser_scores, scale_denoising, scale_editing
+
+EDITED = 6
+
+
+@dataclass(frozen=True)
+class ScalePlan(Plan):
+    """The stages of one ImageBART.
+
+    trainings: of scale t at t - 1; bound: of the likelihood of held-out tokens; edited: held-out pictures whose upper
+    half is drawn again. `filled` are a few pictures edited behind every mask.
+    """
+
+    trainings: tuple[Stage, ...]
+    bound: Stage
+    edited: Scored
+
+    @property
+    def goals(self) -> list[Stage]:
+        """The stages that nothing reads."""
+        return [*super().goals, self.bound, self.filled, self.edited.scores]
+
+
+def train_imagebart(options: DiscreteOptions) -> int:
+    """Train the scales, sample from coarse to fine and score the samples; returns the exit code."""
+
+    def plan(options: DiscreteOptions) -> ScalePlan:
+        return plan_imagebart(options, preset_of(options.preset, options.scales))
+
+    return command(plan, options, default_out("imagebart", options), _report, goals_of)
+
+
+def _report(planned: ScalePlan, options: ScaleOptions, out: Path, receipts: Mapping[str, Any]) -> str:
+    return write_training(out, planned, receipts, sys.argv[1:])
+
+
+def plan_imagebart(options: ScaleOptions, preset: str) -> ScalePlan:
+    """The stages of a recipe, as `preset_of` calls it."""
+    for name in ("steps", "guidance"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name}: ImageBART has its scales instead of steps, and no guidance; leave it out")
+    if options.condition == Kind.CAPTION:
+        raise ValueError("--condition: this command trains ImageBART for nothing or for classes; take none or class")
+    walk = scale_denoising.Walk(options.temperature, options.top_k, options.top_p)
+    walk.filter()
+    check_positive(options)
+    coder = token_coder(options)
+    source, told = source_of(options)
+    inputs = token_inputs(options, source)
+    side = options.resolution // coder.factor
+    recipe = chain(preset, codes=coder.codes, grid=(side, side), classes=len(told.classes))
+    recipe = replace(recipe, training=training_of(recipe.training, options))
+    training = scale_denoising.Training(recipe, told)
+    trainings = tuple(_scale(training, t, inputs) for t in range(1, recipe.scales + 1))
+    scales = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
+    name = f"imagebart {recipe.scales}"
+    model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **scales})
+    inputs = {**inputs, "model": model}
+
+    def drawn(walk: scale_denoising.Walk) -> Stage:
+        drawing = scale_denoising.Sampling(
+            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
+        )
+        return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs)
+
+    bounding = scale_denoising.Bounding(training, options.held_out, SAMPLING_BATCH, options.seed)
+    bound = Stage(f"{name} bound", scale_denoising.bound, bounding, inputs)
+    editing = scale_editing.Editing(training, walk, EDITED, options.seed)
+    edits = Stage(f"{name} edits", scale_editing.edits, editing, inputs)
+    plan = plan_of("imagebart", options, inputs, model, side * side, drawn, walk, edits)
+    many = replace(editing, number=options.generated)
+    halves = Stage(f"{name} upper halves", scale_editing.upper_halves, many, inputs)
+    return ScalePlan(**vars(plan), trainings=trainings, bound=bound, edited=_scored(name, halves, plan))
+
+
+def _scale(training: scale_denoising.Training, t: int, inputs: Mapping[str, Stage]) -> Stage:
+    settings = scale_denoising.ScaleTraining(training.chain, training.told, t)
+    return Stage(
+        f"imagebart {training.chain.scales} scale {t} train",
+        scale_denoising.train_scale,
+        settings,
+        inputs,
+        size=partial(scale_denoising.scale_size, settings),
+        shared=True,
+    )
+
+
+def _scored(name: str, images: Stage, plan: Plan) -> Scored:
+    """Edits of held-out pictures against training pictures, of which no edit has seen a part."""
+    featuring = plan.samples.scores.settings.features
+    comparing = denoiser_scores.Comparing(featuring, conditions.TRAIN, metrics=("fid", "kid"))
+    inputs = {name: plan.samples.scores.inputs[name] for name in ("data", "real")}
+    return Scored(Stage(f"{name} edit scores", denoiser_scores.score, comparing, {**inputs, "images": images}), images)

@@ -1,0 +1,118 @@
+"""Recipes of ImageBART: chains of scales, each scale a network of its own with a training of its own."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reproductions.stages.discrete import SCALE_PRESETS, ScalePreset
+from reproductions.training import TrainingSettings
+
+SMALL, SMOKE = "small", "smoke"
+EMA = 0.999
+FITTED = ("codes", "grid", "prefix", "prefix_offset", "vocabulary", "unmasked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The scales of one ImageBART: their networks, and the training that each of them has.
+
+    Every scale sees the same number of pictures. A picture costs a scale about as much as the scale has parameters, so
+    that chains whose scales have as many parameters together have the same budget, samples seen times parameters,
+    however many scales share it; that is how the small recipes are made.
+
+    keep: `abar_0 .. abar_n`; encoder_decoder: arguments of the networks of the scales 1 .. n - 1 (None: there is one
+    scale); decoder_only: those of scale n; sampled: weight of the cross-entropy to tokens drawn, of each scale.
+    """
+
+    keep: tuple[float, ...]
+    encoder_decoder: Mapping[str, Any] | None
+    decoder_only: Mapping[str, Any]
+    sampled: tuple[float, ...]
+    training: TrainingSettings
+
+    @property
+    def scales(self) -> int:
+        """Number of scales, n."""
+        return len(self.keep) - 1
+
+    def arguments(self, scale: int) -> Mapping[str, Any]:
+        """Arguments of the network of a scale, 1 .. n."""
+        if scale == self.scales:
+            return self.decoder_only
+        assert self.encoder_decoder is not None
+        return self.encoder_decoder
+
+
+def preset_of(name: str | None, scales: int | None) -> str:
+    """The name of a recipe: as it is given, or the small one of so many scales (2).
+
+    Raises:
+        ValueError: where there is no such recipe, or it has another number of scales.
+    """
+    if name is None or name in (SMALL, SMOKE):
+        return f"{name or SMALL}-{scales or 2}"
+    if name not in SCALE_PRESETS:
+        near = difflib.get_close_matches(name, SCALE_PRESETS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"--preset: ImageBART has no recipe {name!r}; choose from {', '.join(SCALE_PRESETS)}{hint}")
+    if scales not in (None, SCALE_PRESETS[name].scales):
+        raise ValueError(f"--scales: the recipe {name} has {SCALE_PRESETS[name].scales}, not {scales}; leave one out")
+    return name
+
+
+def chain(name: str, *, codes: int, grid: tuple[int, int], classes: int) -> Chain:
+    """The recipe called `name` (as `preset_of` says it) for tokens of an autoencoder and a number of classes (0: none).
+
+    The published recipes keep their networks and their trainings, whatever the tokens. Those called `smoke-n` are the
+    small ones with networks and trainings of seconds.
+    """
+    smoke = name.startswith(SMOKE)
+    preset = SCALE_PRESETS[name.replace(SMOKE, SMALL)]
+    networks = (preset.encoder_decoder, preset.decoder_only)
+    first, last = (None if each is None else fitted(each, codes, grid, classes) for each in networks)
+    assert last is not None
+    if smoke:
+        last |= {"width": 16, "depth": 1, "heads": 2}
+        if first is not None:
+            first |= {"width": 16, "encoder_depth": 1, "heads": 2, "head_width": 8}
+    return Chain(
+        keep=tuple(preset.keep),
+        encoder_decoder=first,
+        decoder_only=last,
+        sampled=tuple(preset.sampled),
+        training=_training(preset, smoke=smoke),
+    )
+
+
+def fitted(arguments: Mapping[str, Any], codes: int, grid: tuple[int, int], classes: int) -> dict[str, Any]:
+    """Arguments of a network for other tokens and classes.
+
+    Classes have embeddings of their own, unless the recipe lets them share those of the codes.
+    """
+    own = {name: value for name, value in arguments.items() if name not in FITTED}
+    own |= {"codes": codes, "grid": grid}
+    if not classes:
+        return own
+    shared = bool(arguments.get("prefix")) and not arguments.get("prefix_offset")
+    own |= {"prefix": 1, "prefix_offset": 0 if shared else codes}
+    own["vocabulary"] = max(codes, classes) if shared else codes + classes
+    if "unmasked" in arguments:
+        own["unmasked"] = arguments["unmasked"]
+    return own
+
+
+def _training(preset: ScalePreset, *, smoke: bool) -> TrainingSettings:
+    batch, steps = (8, 3) if smoke else (preset.batch, preset.steps)
+    return TrainingSettings(
+        samples=batch * steps,
+        batch=batch,
+        learning_rate=preset.learning_rate,
+        betas=preset.betas,
+        weight_decay=preset.weight_decay,
+        warmup=preset.warmup * batch,
+        final_fraction=0.0,
+        ema=EMA,
+        precision="bf16",
+        log_every=50,
+    )

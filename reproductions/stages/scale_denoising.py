@@ -1,0 +1,282 @@
+"""ImageBART: each scale trained alone, all put together, sampled from coarse to fine, and bounded."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.conditioning import Conditioning, Kind
+from reproductions.data import Split
+from reproductions.scale_recipes import Chain
+from reproductions.stages import conditions, denoising
+from reproductions.stages.autoencoding import to_signed
+from reproductions.stages.coding import Decoder, Tokens
+from reproductions.stages.discrete import (
+    DecoderOnly,
+    EncoderDecoder,
+    Filter,
+    ImageBART,
+    Multinomial,
+    ScaleObjective,
+    draw_scale,
+    draw_scales,
+    explicit,
+    scale_bound,
+)
+from reproductions.text_to_image import device
+from reproductions.training import stream
+
+SCALE, TIMING, BOUND = "scale", "timing.json", "bound.json"
+Network = EncoderDecoder | DecoderOnly
+
+
+@dataclass(frozen=True)
+class Training:
+    """A chain and what it is told."""
+
+    chain: Chain
+    told: Conditioning
+
+
+@dataclass(frozen=True)
+class ScaleTraining(Training):
+    """One scale of a chain, from 1."""
+
+    scale: int
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Which codes may be drawn, at every scale."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from other walks."""
+        parts = [f"top {self.top_k}"] * (self.top_k is not None) + [f"top p {self.top_p}"] * (self.top_p is not None)
+        parts += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
+        return " ".join(parts) or "all codes"
+
+    def filter(self) -> Filter:
+        """The same for the sampler.
+
+        Raises:
+            ValueError: if something is out of range.
+        """
+        return Filter(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a chain, for the prompts of which split, from which seed, in what batches."""
+
+    training: Training
+    walk: Walk
+    number: int
+    split: str
+    batch: int
+    seed: int
+
+
+def network(settings: Training, scale: int) -> Network:
+    """A fresh network for a scale."""
+    kind = DecoderOnly if scale == settings.chain.scales else EncoderDecoder
+    built: Network = kind(**settings.chain.arguments(scale))
+    return built
+
+
+def train_scale(desk: Desk) -> None:
+    """Train one scale: `scale/`."""
+    settings: ScaleTraining = desk.settings
+    chain, t = settings.chain, settings.scale
+    clean = Tokens(desk.inputs["clean"], device())
+    torch.manual_seed(chain.training.seed)
+    process = Multinomial(explicit(chain.keep, clean.codes))
+    objective = ScaleObjective(network(settings, t), process, scale=t, sampled=chain.sampled[t - 1])
+    module = denoising.Conditional(conditions.reader(desk, settings.told), objective)
+    kept = denoising.train(desk, module, settings.told, clean, chain.training, _shown(desk, settings, clean))
+    if desk.leads:
+        trained = kept.denoiser
+        assert isinstance(trained, Network)
+        trained.save_pretrained(desk.folder / SCALE)
+
+
+def _shown(desk: Desk, settings: ScaleTraining, clean: Tokens) -> denoising.Draw:
+    """What draws the finer scale of the coarser one of training pictures, those of the classes that are asked for."""
+    labels = conditions.Teller(desk, settings.told, device()).labels
+
+    def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+        process, denoiser = module.objective.get_submodule("process"), module.denoiser
+        assert isinstance(process, Multinomial)
+        assert isinstance(denoiser, Network)
+        which = torch.arange(len(generators)) % len(clean)
+        if given is not None and labels is not None:
+            same = labels[:, None] == given[None, :]
+            which = torch.where(same.any(0), same.int().argmax(0), which.to(given.device))
+        times = torch.full((len(generators),), settings.scale, device=device())
+        x_t = process.sample(clean.tokens[0, which.to(device())], times, generator=generators)
+        drawn: Tensor = draw_scale(denoiser, x_t, times, module.condition(given), generator=generators)
+        return drawn
+
+    return draw
+
+
+def join(desk: Desk) -> None:
+    """Put the trained scales together: `denoiser/`."""
+    chain = desk.settings.chain
+    model = ImageBART(
+        keep=chain.keep,
+        encoder_decoders=[chain.encoder_decoder] * (chain.scales - 1),
+        decoder_only=chain.decoder_only,
+    )
+    for t, each in enumerate(model.networks, 1):
+        each.load_state_dict(load_file(desk.inputs[f"scale {t}"] / SCALE / "model.safetensors"))
+    model.save_pretrained(desk.folder / "denoiser")
+
+
+def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, Tokens]:
+    """The chain of input "model" with its process, and the tokens that it learned from."""
+    model = ImageBART.from_pretrained(desk.inputs["model"] / "denoiser")
+    frozen = denoising.Frozen(model, model.process)
+    module = denoising.Conditional(conditions.trained_reader(desk, training.told), frozen)
+    return module.to(device()).eval(), Tokens(desk.inputs["clean"], torch.device("cpu"))
+
+
+def chain_of(module: denoising.Conditional) -> ImageBART:
+    """The chain itself."""
+    model = module.denoiser
+    assert isinstance(model, ImageBART)
+    return model
+
+
+def drawer(walk: Walk, length: int) -> denoising.Draw:
+    """What draws tokens (b, n) from coarse to fine."""
+
+    def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+        model = chain_of(module)
+        tokens: Tensor = draw_scales(
+            model.denoisers,
+            (len(generators), length),
+            module.condition(given),
+            process=model.process,
+            filters=walk.filter(),
+            generator=generators,
+        )
+        return tokens
+
+    return draw
+
+
+def sample(desk: Desk) -> None:
+    """Tokens (b, n) for the prompts: `samples-*.safetensors`; what they took: `timing.json`."""
+    settings: Sampling = desk.settings
+    training = settings.training
+    module, clean = trained(desk, training)
+    draw = Timed(drawer(settings.walk, clean.shape[0]))
+    denoising.sample(
+        desk,
+        module,
+        conditions.prompts(desk, training.told, settings.split, settings.number),
+        batch=settings.batch,
+        seed=settings.seed,
+        precision=training.chain.training.precision,
+        draw=draw,
+    )
+    if draw.images:
+        write_json(desk.folder / TIMING, draw.facts())
+
+
+class Timed:
+    """Counts what drawing takes, by the clock and of the processor."""
+
+    def __init__(self, draw: denoising.Draw) -> None:
+        self.draw, self.images, self.seconds, self.processor = draw, 0, 0.0, 0.0
+
+    def __call__(
+        self, module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        wall, processor = time.perf_counter(), time.process_time()
+        drawn = self.draw(module, given, generators).cpu()
+        self.seconds += time.perf_counter() - wall
+        self.processor += time.process_time() - processor
+        self.images += len(generators)
+        return drawn
+
+    def facts(self) -> Mapping[str, float]:
+        """Seconds for one image."""
+        return {
+            "images": self.images,
+            "seconds": self.seconds / self.images,
+            "processor seconds": self.processor / self.images,
+        }
+
+
+@dataclass(frozen=True)
+class Bounding:
+    """Of how many held-out pictures to bound the likelihood, in what batches, from which seed."""
+
+    training: Training
+    number: int
+    batch: int
+    seed: int
+
+
+def bound(desk: Desk) -> None:
+    """The bound on the likelihood of held-out tokens in bits per token, with its interval: `bound.json`.
+
+    One draw at each scale for every picture; the interval, of 95 %, is that of a mean over pictures.
+    """
+    settings: Bounding = desk.settings
+    told = settings.training.told
+    module, clean = trained(desk, settings.training)
+    model, coder = chain_of(module), Decoder(desk.inputs)
+    held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
+    images = held_out.images[: settings.number]
+    labels = None if told.kind is Kind.NONE or held_out.attributes is None else held_out.attributes[:, 0]
+    totals: list[Tensor] = []
+    terms: list[Tensor] = []
+    starts = range(0, len(images), settings.batch)
+    with torch.inference_mode():
+        for start in desk.track(starts, len(starts)):
+            part = slice(start, start + settings.batch)
+            tokens = coder.encode(to_signed(images[part].to(device())))
+            given = None if labels is None else labels[part].to(device())
+            generator = stream(settings.seed, start, 0, device())
+            found = scale_bound(model.denoisers, model.process, tokens, given, generator=generator)
+            totals.append(found.total.cpu())
+            terms.append(found.scales.cpu())
+    bits = torch.cat(totals).double() / math.log(2)
+    spread = 1.96 * float(bits.std()) / math.sqrt(len(bits)) if len(bits) > 1 else math.nan
+    mean = float(bits.mean())
+    facts: dict[str, Any] = {
+        "name": "bits per token",
+        "value": mean,
+        "low": mean - spread,
+        "high": mean + spread,
+        "pictures": len(bits),
+        "scales": (torch.cat(terms, 1).double().mean(1) / math.log(2)).tolist(),
+        "uniform": math.log2(clean.codes),
+    }
+    write_json(desk.folder / BOUND, facts)
+
+
+def read_json(folder: Any, name: str) -> Any:
+    """What a stage wrote."""
+    return json.loads((folder / name).read_text())
+
+
+def scale_size(settings: ScaleTraining) -> Mapping[str, int]:
+    """Size of a scale and its training, for the plan."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in network(settings, settings.scale).parameters())
+    return {"parameters": count, "steps": settings.chain.training.steps}
