@@ -62,12 +62,20 @@ def edit_ways(settings: Editing, module: denoising.Conditional, clean: Tokens) -
 
 
 def edits(desk: Desk) -> None:
-    """Edit the first held-out pictures behind every mask: see `filling.fill`."""
+    """Edit the first held-out pictures behind every mask of which some tokens are kept: see `filling.fill`."""
     settings: Editing = desk.settings
     training = settings.training
     module, clean = scale_denoising.trained(desk, training)
-    job = Job(training.told, training.chain.training.precision, settings.number, settings.seed, MASKS)
+    side = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images.shape[-1]
+    kinds = [kind for kind in MASKS if keeps(kind, settings, side, clean.grid)]
+    job = Job(training.told, training.chain.training.precision, settings.number, settings.seed, kinds)
     fill(desk, job, module, edit_ways(settings, module, clean))
+
+
+def keeps(kind: MaskKind, settings: Editing, side: int, grid: tuple[int, int]) -> bool:
+    """Whether the masks of a kind keep some token in each picture; a token is drawn again where any pixel of it is."""
+    masks = draw_masks(kind, settings.number, side, side, seed=settings.seed)
+    return not bool(token_mask(masks.long(), grid).all(1).any())
 
 
 def upper_halves(desk: Desk) -> None:
