@@ -45,7 +45,7 @@ def trained_run(path: Path) -> TrainedRun:
     wanted = [path] if stages == path.parent else list(finished)
     found = [folder for folder in wanted if TRAININGS.fullmatch(finished[folder]["stage"])]
     if not found:
-        begun = [each.name for each in stages.glob("*.partial") if re.search(r"train-|model-", each.name)]
+        begun = [each.name for each in stages.glob("*.partial") if re.match(r"(discrete|continuous|imagebart)-.*(train|model)-", each.name)]
         why = f"its training is not finished ({', '.join(begun)})" if begun else "it holds no training of a denoiser"
         raise ValueError(
             f"--run: {path}: {why}; give the command `conprediff train discrete|continuous ... --out {path}` "
