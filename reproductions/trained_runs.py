@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from reproductions.artefacts import RECEIPT
 
 TRAININGS = re.compile(r"discrete train|continuous train|imagebart \d+ model")
+BEGUN = re.compile(r"(discrete|continuous|imagebart)-.*(train|model)-")
 READ = {
     "data": ("pictures",),
     "autoencoder": ("autoencoder",),
@@ -45,7 +46,7 @@ def trained_run(path: Path) -> TrainedRun:
     wanted = [path] if stages == path.parent else list(finished)
     found = [folder for folder in wanted if TRAININGS.fullmatch(finished[folder]["stage"])]
     if not found:
-        begun = [each.name for each in stages.glob("*.partial") if re.match(r"(discrete|continuous|imagebart)-.*(train|model)-", each.name)]
+        begun = [each.name for each in stages.glob("*.partial") if BEGUN.match(each.name)]
         why = f"its training is not finished ({', '.join(begun)})" if begun else "it holds no training of a denoiser"
         raise ValueError(
             f"--run: {path}: {why}; give the command `conprediff train discrete|continuous ... --out {path}` "
