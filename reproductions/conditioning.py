@@ -28,6 +28,10 @@ class Conditioning:
     classes: tuple[str, ...] = ()
     captions: Captions | None = None
 
+    def guidance(self, scale: float) -> float:
+        """The scale, and 1 where there is nothing to be guided by."""
+        return 1.0 if self.kind is Kind.NONE else scale
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -24,6 +24,7 @@ from reproductions.stages import (
     coding,
     conditions,
     denoiser_scores,
+    denoising,
     filling,
     latent_denoising,
     preparing,
@@ -140,12 +141,10 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
 
     def drawn(walk: token_denoising.Walk) -> Stage:
         walk.check(recipe.levels, side * side)
-        drawing = token_denoising.Sampling(
-            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
-        )
+        drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
 
-    walk = token_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.truncation)
+    walk = token_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.truncation)
     filled = filling.Filling(training, walk.steps, walk.guidance, None, FILLED, options.seed)
     fill = Stage("inpainting", filling.tokens, filled, {**inputs, "model": model})
     return plan_of("discrete", options, inputs, model, side * side, drawn, walk, fill)
@@ -205,20 +204,13 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
 
     def drawn(walk: latent_denoising.Walk) -> Stage:
         walk.check(recipe.levels)
-        drawing = latent_denoising.Sampling(
-            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
-        )
+        drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
 
-    walk = latent_denoising.Walk(recipe.steps, guidance_of(recipe, told), recipe.clip)
+    walk = latent_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.clip)
     filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
     fill = Stage("inpainting", filling.latents, filled, {**inputs, "model": model})
     return plan_of("continuous", options, inputs, model, math.prod(shape), drawn, walk, fill)
-
-
-def guidance_of(recipe: Denoiser, told: Conditioning) -> float:
-    """The recipe's scale, and 1 where there is nothing to be guided by."""
-    return 1.0 if told.kind is Kind.NONE else recipe.guidance
 
 
 def plan_of(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from reproductions.captions import Tokenizer
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.stages import conditions
+from reproductions.stages.captioning import BytePairs
 from reproductions.stages.conditions import Prompts
 from reproductions.stages.generating import Opened
 
@@ -57,7 +57,7 @@ def _repeated(opened: Opened, asked: str, number: int) -> Prompts:
 
 
 def _tokenised(opened: Opened, words: Sequence[str]) -> Prompts:
-    tokenizer = Tokenizer.load(opened.desk.inputs["captions"] / "tokenizer.json")
+    tokenizer = BytePairs.load(opened.desk.inputs["captions"] / "tokenizer.json")
     return Prompts(tokenizer(list(words)), tuple(words))
 
 

@@ -26,7 +26,7 @@ from reproductions.denoisers import (
 )
 from reproductions.scale_recipes import chain, preset_of
 from reproductions.scale_report import write_training
-from reproductions.stages import conditions, denoiser_scores, scale_denoising, scale_editing
+from reproductions.stages import conditions, denoiser_scores, denoising, scale_denoising, scale_editing
 
 EDITED = 6
 
@@ -86,9 +86,7 @@ def plan_imagebart(options: ScaleOptions, preset: str) -> ScalePlan:
     inputs = {**inputs, "model": model}
 
     def drawn(walk: scale_denoising.Walk) -> Stage:
-        drawing = scale_denoising.Sampling(
-            training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed
-        )
+        drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs)
 
     bounding = scale_denoising.Bounding(training, options.held_out, SAMPLING_BATCH, options.seed)

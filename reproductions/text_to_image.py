@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
-from reproductions.captions import CaptionEncoder, Tokenizer
 from reproductions.data import Split
 from reproductions.profiles import Captions, Denoiser
+from reproductions.stages.captioning import BytePairs, CaptionEncoder, tokens_of
 from reproductions.stages.preparing import CaptionTokens
 from reproductions.training import GradientStep, fit, stream
 
@@ -46,9 +46,13 @@ class TextToImage(nn.Module):
 
 def caption_encoder(desk: Desk, settings: Captions) -> CaptionEncoder:
     """A fresh caption encoder for the vocabulary of the training captions."""
-    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
+    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
     return CaptionEncoder(
-        tokenizer.size, length=tokenizer.length, width=settings.width, depth=settings.depth, heads=settings.heads
+        vocabulary=tokenizer.size,
+        length=tokenizer.length,
+        width=settings.width,
+        depth=settings.depth,
+        heads=settings.heads,
     )
 
 
@@ -118,10 +122,10 @@ def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:
     """States (number, l, d) of `held_out_captions`, from the trained encoder of input "model"."""
     encoder = caption_encoder(desk, settings)
     encoder.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
-    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
+    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
     spoken = held_out_captions(Split.load(desk.inputs["data"] / "held_out"), number)
     with torch.inference_mode():
-        states: Tensor = encoder.eval().to(device())(tokenizer(spoken).to(device()))
+        states: Tensor = encoder.eval().to(device())(tokens_of(spoken, tokenizer).to(device()))
     return states
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from reproductions import conditioning, text_to_image
 from reproductions.artefacts import Desk
-from reproductions.captions import Tokenizer
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
+from reproductions.stages.captioning import BytePairs, tokens_of
 from reproductions.stages.preparing import CaptionTokens, keep
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -42,8 +42,8 @@ def prompts(desk: Desk, told: Conditioning, split: str, number: int) -> Prompts:
         labels = torch.arange(number) % len(told.classes)
         return Prompts(labels, tuple(told.classes[label].replace("_", " ") for label in labels.tolist()))
     words = text_to_image.held_out_captions(Split.load(desk.inputs["data"] / split), number)
-    tokenizer = Tokenizer.load(desk.inputs["captions"] / "tokenizer.json")
-    return Prompts(tokenizer(words), tuple(words))
+    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
+    return Prompts(tokens_of(words, tokenizer), tuple(words))
 
 
 def of_pictures(desk: Desk, told: Conditioning, number: int) -> Tensor | None:

@@ -1,6 +1,7 @@
 """What training and sampling a denoiser have in common, whatever it draws and is told."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -111,14 +112,26 @@ def drawn(
         return draw(module, None if given is None else given.to(where), generators)
 
 
-def sample(
-    desk: Desk, module: Conditional, wanted: conditions.Prompts, *, batch: int, seed: int, precision: str, draw: Draw
-) -> None:
-    """Draw a sample for each of the prompts, in batches: `samples-*.safetensors`.
+@dataclass(frozen=True)
+class Sampling:
+    """How many samples of a trained denoiser, for the prompts of which split, from which seed, in what batches."""
+
+    training: Any
+    walk: Any
+    number: int
+    split: str
+    batch: int
+    seed: int
+
+
+def sample(desk: Desk, module: Conditional, precision: str, draw: Draw) -> None:
+    """Draw what a stage's `Sampling` asks for, in batches: `samples-*.safetensors`.
 
     Every batch is written once: an interrupted sampling goes on where it was. Sample i depends on (seed, i) alone.
     """
-    number = len(wanted.words)
+    settings: Sampling = desk.settings
+    wanted = conditions.prompts(desk, settings.training.told, settings.split, settings.number)
+    number, batch, seed = settings.number, settings.batch, settings.seed
     starts = range(0, number, batch)
     missing = [start for start in starts if not part(desk.folder, start).exists()]
     for start in desk.track(missing, len(starts), len(starts) - len(missing)):
@@ -128,3 +141,10 @@ def sample(
         partial_file = part(desk.folder, start).with_suffix(".partial")
         save_file({"samples": values.cpu().contiguous()}, partial_file)
         partial_file.rename(part(desk.folder, start))
+
+
+def size(build: Callable[[], nn.Module], settings: TrainingSettings) -> Mapping[str, int]:
+    """Size of a network and its training, for the plan."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in build().parameters())
+    return {"parameters": count, "steps": settings.steps}

@@ -76,7 +76,7 @@ def opened(run: TrainedRun, asked: Asked) -> Opened:
 
 def _guidance(told: Conditioning, of_run: float, asked: Asked) -> float:
     if asked.guidance is None:
-        return of_run if told.kind != "none" else 1.0
+        return told.guidance(of_run)
     if told.kind == "none" and asked.guidance != 1:
         raise ValueError("--guidance: this run was trained without a condition, there is nothing to be guided by")
     if not asked.guidance > 0:

@@ -83,18 +83,6 @@ class Walk:
 SOLVERS = {Solver.DDIM: ddim, Solver.DDPM: ancestral, Solver.PLMS: plms, Solver.HEUN: heun, Solver.DPM: dpm_solver}
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How many samples of a trained denoiser, for the prompts of which split, from which seed, in what batches."""
-
-    training: Training
-    walk: Walk
-    number: int
-    split: str
-    batch: int
-    seed: int
-
-
 class Labelled(nn.Module):
     """Labels as a condition."""
 
@@ -116,7 +104,7 @@ def train(desk: Desk) -> None:
     )
     module = denoising.Conditional(_reader(conditions.reader(desk, settings.told), settings.told), objective)
     recipe = settings.denoiser
-    walk = Walk(recipe.steps, recipe.guidance if conditions.arguments(settings.told) else 1.0, recipe.clip)
+    walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.clip)
     kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, settings, clean.shape))
     if desk.leads:
         denoiser = kept.denoiser
@@ -181,22 +169,12 @@ def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, tupl
 
 def sample(desk: Desk) -> None:
     """Latents or pixels (b, c, h, w) for the prompts: `samples-*.safetensors`."""
-    settings: Sampling = desk.settings
+    settings: denoising.Sampling = desk.settings
     training = settings.training
     module, shape = trained(desk, training)
-    denoising.sample(
-        desk,
-        module,
-        conditions.prompts(desk, training.told, settings.split, settings.number),
-        batch=settings.batch,
-        seed=settings.seed,
-        precision=training.denoiser.training.precision,
-        draw=drawer(settings.walk, training, shape),
-    )
+    denoising.sample(desk, module, training.denoiser.training.precision, drawer(settings.walk, training, shape))
 
 
 def size(settings: Training, shape: Sequence[int]) -> Mapping[str, int]:
     """Size of a denoiser and its training, for the plan."""
-    with torch.device("meta"):
-        count = sum(p.numel() for p in network(settings, shape).parameters())
-    return {"parameters": count, "steps": settings.denoiser.training.steps}
+    return denoising.size(lambda: network(settings, shape), settings.denoiser.training)

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reproductions.artefacts import Desk, write_json
-from reproductions.captions import PAD, Tokenizer
 from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawing import Stream
 from reproductions.judge import Judge
 from reproductions.profiles import Captions
 from reproductions.shapes import SETS
+from reproductions.stages.captioning import BytePairs, tokens_of
 from reproductions.training import GradientStep, TrainingSettings, fit
 
 
@@ -57,12 +57,13 @@ def tokenise(desk: Desk) -> None:
     settings: Captions = desk.settings
     train = Split.load(desk.inputs["data"] / "train")
     spoken = [caption for captions in train.captions for caption in captions]
-    tokenizer = Tokenizer.train(spoken, vocabulary=settings.vocabulary, length=settings.length)
-    longest = int((tokenizer(spoken) != PAD).sum(1).max())
-    cut, tokenizer = tokenizer.cut, Tokenizer(tokenizer.bpe, longest)
+    learnt = BytePairs.train(spoken, vocabulary=settings.vocabulary, length=settings.length)
+    lengths = [len(encoding.ids) for encoding in learnt.bpe.encode_batch(spoken)]
+    longest, cut = min(max(lengths), settings.length), sum(length > settings.length for length in lengths)
+    tokenizer = BytePairs(learnt.bpe, longest)
     tokenizer.save(desk.folder / "tokenizer.json")
     counts = torch.tensor([0] + [len(captions) for captions in train.captions])
-    save_file({"tokens": tokenizer(spoken), "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
+    save_file({"tokens": tokens_of(spoken, tokenizer), "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
     write_json(desk.folder / "facts.json", {"cut": cut, "vocabulary": tokenizer.size, "length": longest})
 
 

@@ -76,18 +76,6 @@ class Walk:
         return Filter(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How many samples of a chain, for the prompts of which split, from which seed, in what batches."""
-
-    training: Training
-    walk: Walk
-    number: int
-    split: str
-    batch: int
-    seed: int
-
-
 def network(settings: Training, scale: int) -> Network:
     """A fresh network for a scale."""
     kind = DecoderOnly if scale == settings.chain.scales else EncoderDecoder
@@ -179,19 +167,10 @@ def drawer(walk: Walk, length: int) -> denoising.Draw:
 
 def sample(desk: Desk) -> None:
     """Tokens (b, n) for the prompts: `samples-*.safetensors`; what they took: `timing.json`."""
-    settings: Sampling = desk.settings
-    training = settings.training
-    module, clean = trained(desk, training)
+    settings: denoising.Sampling = desk.settings
+    module, clean = trained(desk, settings.training)
     draw = Timed(drawer(settings.walk, clean.shape[0]))
-    denoising.sample(
-        desk,
-        module,
-        conditions.prompts(desk, training.told, settings.split, settings.number),
-        batch=settings.batch,
-        seed=settings.seed,
-        precision=training.chain.training.precision,
-        draw=draw,
-    )
+    denoising.sample(desk, module, settings.training.chain.training.precision, draw)
     if draw.images:
         write_json(desk.folder / TIMING, draw.facts())
 
@@ -277,6 +256,4 @@ def read_json(folder: Any, name: str) -> Any:
 
 def scale_size(settings: ScaleTraining) -> Mapping[str, int]:
     """Size of a scale and its training, for the plan."""
-    with torch.device("meta"):
-        count = sum(p.numel() for p in network(settings, settings.scale).parameters())
-    return {"parameters": count, "steps": settings.chain.training.steps}
+    return denoising.size(lambda: network(settings, settings.scale), settings.chain.training)

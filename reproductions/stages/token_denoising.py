@@ -82,18 +82,6 @@ class Walk:
         return {"steps": self.steps, "route": routes.get(self.way)}
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How many samples of a trained denoiser, for the prompts of which split, from which seed, in what batches."""
-
-    training: Training
-    walk: Walk
-    number: int
-    split: str
-    batch: int
-    seed: int
-
-
 def train(desk: Desk) -> None:
     """Train: `denoiser/`, and for captions `captions.safetensors`."""
     settings: Training = desk.settings
@@ -111,17 +99,13 @@ def train(desk: Desk) -> None:
     )
     module = denoising.Conditional(conditions.reader(desk, settings.told), objective)
     recipe = settings.denoiser
-    walk = Walk(recipe.steps, _guidance(settings), recipe.truncation)
+    walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.truncation)
     kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, clean.shape[0]))
     if desk.leads:
         denoiser = kept.denoiser
         assert isinstance(denoiser, TokenTransformer)
         denoiser.save_pretrained(desk.folder / "denoiser")
         conditions.save_reader(kept.reader, desk)
-
-
-def _guidance(settings: Training) -> float:
-    return settings.denoiser.guidance if conditions.arguments(settings.told) else 1.0
 
 
 def network(settings: Training, codes: int, grid: Sequence[int]) -> TokenTransformer:
@@ -162,22 +146,12 @@ def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, Toke
 
 def sample(desk: Desk) -> None:
     """Tokens (b, n) for the prompts: `samples-*.safetensors`."""
-    settings: Sampling = desk.settings
+    settings: denoising.Sampling = desk.settings
     training = settings.training
     module, clean = trained(desk, training)
-    denoising.sample(
-        desk,
-        module,
-        conditions.prompts(desk, training.told, settings.split, settings.number),
-        batch=settings.batch,
-        seed=settings.seed,
-        precision=training.denoiser.training.precision,
-        draw=drawer(settings.walk, clean.shape[0]),
-    )
+    denoising.sample(desk, module, training.denoiser.training.precision, drawer(settings.walk, clean.shape[0]))
 
 
 def size(settings: Training, codes: int, grid: tuple[int, int]) -> Mapping[str, int]:
     """Size of a denoiser and its training, for the plan."""
-    with torch.device("meta"):
-        count = sum(p.numel() for p in network(settings, codes, grid).parameters())
-    return {"parameters": count, "steps": settings.denoiser.training.steps}
+    return denoising.size(lambda: network(settings, codes, grid), settings.denoiser.training)

@@ -33,6 +33,15 @@ def test_a_caption_that_is_too_long_is_cut_and_named(pairs: BytePairs) -> None:
     assert torch.equal(tokens[0], BytePairs(pairs.bpe, 99)([long])[0, :16])
 
 
+def test_case_does_not_matter_and_order_does(pairs: BytePairs) -> None:
+    one, same, other = pairs(["A Red circle above a BLUE square", CAPTIONS[0], "a blue circle above a red square"])
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_learning_is_deterministic(pairs: BytePairs) -> None:
+    assert BytePairs.train(CAPTIONS, vocabulary=300, length=16).bpe.to_str() == pairs.bpe.to_str()
+
+
 def test_a_tokenizer_is_one_file(pairs: BytePairs, tmp_path: Path) -> None:
     pairs.save(tmp_path / "tokenizer.json")
     again = BytePairs.load(tmp_path / "tokenizer.json")
@@ -67,6 +76,18 @@ def test_a_layer_is_that_of_torch() -> None:
     tokens = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
     expected = theirs(encoder.embedding(tokens) + encoder.position, src_key_padding_mask=tokens == 0)
     torch.testing.assert_close(encoder(tokens)[tokens > 0], encoder.norm(expected)[tokens > 0], atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_stays_near_full_precision_and_an_empty_caption_has_finite_gradients(pairs: BytePairs) -> None:
+    """The attention that is written out for bfloat16 against the fused one."""
+    torch.manual_seed(0)
+    encoder, tokens = CaptionEncoder(vocabulary=pairs.size, length=16, width=32), pairs(CAPTIONS)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = encoder(tokens)
+    states.float().square().mean().backward()
+    torch.testing.assert_close(states.float(), encoder(tokens), rtol=0.1, atol=0.1)
+    assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters() if p.grad is not None)
+    assert encoder.layers[0].qkv.weight.grad.abs().sum() > 0
 
 
 def test_the_encoder_is_saved_and_read(tmp_path: Path) -> None:
