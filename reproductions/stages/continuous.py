@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from continuous_diffusion import Condition as Condition
+from continuous_diffusion import DiT as DiT
 from continuous_diffusion import Epsilon, Schedule, Velocity
 from continuous_diffusion import ForwardProcess as ForwardProcess
 from continuous_diffusion import Jump as Jump

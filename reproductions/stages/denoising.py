@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
@@ -18,7 +18,7 @@ from reproductions.stages.presets import Showing
 from reproductions.text_to_image import device, part
 from reproductions.training import GradientStep, TrainingSettings, fit, stream
 
-Draw = Callable[["Conditional", Tensor | None, Sequence[torch.Generator]], Tensor]
+Draw = Callable[["Conditional", Any, Sequence[torch.Generator]], Tensor]
 SHOWN, TIMES_SHOWN = 16, 10
 
 
@@ -34,16 +34,23 @@ class Conditional(nn.Module):
         """The network that is trained."""
         return self.objective.get_submodule("denoiser")
 
-    def condition(self, given: Tensor | None) -> Any:
+    def condition(self, given: Any) -> Any:
         """The denoiser's condition."""
         return None if given is None else self.reader(given)
 
     def forward(
-        self, clean: Tensor, given: Tensor | None, *, step: int, generator: torch.Generator
+        self, clean: Tensor, given: Any, *, step: int, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         """Mean loss of a batch and its parts."""
         denoising = self.objective(clean, self.condition(given), generator=generator)
         return {"loss": denoising.loss.mean(), **{name: term.mean() for name, term in denoising.terms.items()}}
+
+    def save(self, desk: Desk) -> None:
+        """Write all that was trained beside the denoiser."""
+        conditions.save_reader(self.reader, desk)
+
+
+Build = Callable[[nn.Module, nn.Module], Conditional]
 
 
 class Frozen(nn.Module):
@@ -54,22 +61,47 @@ class Frozen(nn.Module):
         self.denoiser, self.process = denoiser, process
 
 
-def train(
-    desk: Desk, module: Conditional, told: Conditioning, clean: Clean, settings: TrainingSettings, draw: Draw
-) -> Conditional:
-    """Train; samples go to TensorBoard at the end of every tenth of the training; returns what is kept."""
-    teller = conditions.Teller(desk, told, device())
+class Examples(Protocol):
+    """Training examples, each with what the denoiser is given of it."""
 
-    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        indices = indices.to(generator.device)
-        return clean.draw(indices, generator), teller.draw(indices, generator)
+    def __len__(self) -> int: ...
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """The examples at these indices, and what is given of them."""
+
+    def shown(self, number: int) -> conditions.Prompts:
+        """What samples on TensorBoard are drawn for."""
+
+
+class Told:
+    """Training examples, with what the denoiser is told of each."""
+
+    def __init__(self, desk: Desk, told: Conditioning, clean: Clean) -> None:
+        self.desk, self.told, self.clean = desk, told, clean
+        self.teller = conditions.Teller(desk, told, device())
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        return self.clean.draw(indices, generator), self.teller.draw(indices, generator)
+
+    def shown(self, number: int) -> conditions.Prompts:
+        return conditions.prompts(self.desk, self.told, conditions.HELD_OUT, number)
+
+
+def train(desk: Desk, module: Conditional, examples: Examples, settings: TrainingSettings, draw: Draw) -> Conditional:
+    """Train; samples go to TensorBoard at the end of every tenth of the training; returns what is kept."""
+
+    def batch(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Any]:
+        return examples.draw(indices.to(generator.device), generator)
 
     def make(accelerator: Any) -> Showing:
         step = GradientStep(module, settings, accelerator)
-        show = partial(_show, desk, told, settings, step, Decoder(desk.inputs), draw)
+        show = partial(_show, desk, examples, settings, step, Decoder(desk.inputs), draw)
         return Showing(step, show, max(1, settings.steps // TIMES_SHOWN))
 
-    shown = fit(desk, make, batch, len(clean), settings)
+    shown = fit(desk, make, batch, len(examples), settings)
     assert isinstance(shown.step, GradientStep)
     kept = shown.step.result.cpu().eval()
     assert isinstance(kept, Conditional)
@@ -78,7 +110,7 @@ def train(
 
 def _show(
     desk: Desk,
-    told: Conditioning,
+    examples: Examples,
     settings: TrainingSettings,
     step: GradientStep,
     decoder: Decoder,
@@ -92,8 +124,8 @@ def _show(
     assert isinstance(kept, Conditional)
     training = kept.training
     kept.eval()
-    wanted = conditions.prompts(desk, told, conditions.HELD_OUT, SHOWN)
-    generators = [stream(settings.seed, i, 0, device()) for i in range(SHOWN)]
+    wanted = examples.shown(SHOWN)
+    generators = [stream(settings.seed, i, 0, device()) for i in range(len(wanted.words))]
     values = drawn(kept, wanted.values, generators, settings.precision, draw)
     with torch.inference_mode():
         images = decoder.floats(values).clamp(-1, 1)
@@ -104,7 +136,7 @@ def _show(
 
 
 def drawn(
-    module: Conditional, given: Tensor | None, generators: Sequence[torch.Generator], precision: str, draw: Draw
+    module: Conditional, given: Any, generators: Sequence[torch.Generator], precision: str, draw: Draw
 ) -> Tensor:
     """Samples of a batch in the precision of the training."""
     where = device()
@@ -127,19 +159,29 @@ class Sampling:
 def sample(desk: Desk, module: Conditional, precision: str, draw: Draw) -> None:
     """Draw what a stage's `Sampling` asks for, in batches: `samples-*.safetensors`.
 
-    Every batch is written once: an interrupted sampling goes on where it was. Sample i depends on (seed, i) alone.
+    Sample i depends on (seed, i) alone.
     """
     settings: Sampling = desk.settings
     wanted = conditions.prompts(desk, settings.training.told, settings.split, settings.number)
-    number, batch, seed = settings.number, settings.batch, settings.seed
+
+    def make(mine: range) -> Tensor:
+        generators = [stream(settings.seed, i, 0, device()) for i in mine]
+        return drawn(module, wanted.of(mine), generators, precision, draw)
+
+    in_parts(desk, settings.number, settings.batch, make)
+
+
+def in_parts(desk: Desk, number: int, batch: int, make: Callable[[range], Tensor]) -> None:
+    """Write what `make` gives for each batch of so many samples: `samples-*.safetensors`.
+
+    Every batch is written once: an interrupted stage goes on where it was.
+    """
     starts = range(0, number, batch)
     missing = [start for start in starts if not part(desk.folder, start).exists()]
     for start in desk.track(missing, len(starts), len(starts) - len(missing)):
-        mine = range(start, min(start + batch, number))
-        generators = [stream(seed, i, 0, device()) for i in mine]
-        values = drawn(module, wanted.of(mine), generators, precision, draw)
+        made = make(range(start, min(start + batch, number)))
         partial_file = part(desk.folder, start).with_suffix(".partial")
-        save_file({"samples": values.cpu().contiguous()}, partial_file)
+        save_file({"samples": made.cpu().contiguous()}, partial_file)
         partial_file.rename(part(desk.folder, start))
 
 

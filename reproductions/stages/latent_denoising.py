@@ -16,6 +16,7 @@ from reproductions.stages.coding import Clean, Latents, Pixels
 from reproductions.stages.continuous import (
     TARGETS,
     Condition,
+    DiT,
     ForwardProcess,
     Objective,
     UNet,
@@ -28,6 +29,8 @@ from reproductions.stages.continuous import (
     schedule,
 )
 from reproductions.text_to_image import device
+
+Network = UNet | DiT
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Labelled(nn.Module):
         return Condition(classes=labels)
 
 
-def train(desk: Desk) -> None:
-    """Train: `denoiser/`, and for captions `captions.safetensors`."""
+def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
+    """Train: `denoiser/`, and for captions `captions.safetensors`; build: of reader and objective, what is trained."""
     settings: Training = desk.settings
     clean = _clean(desk, settings, device())
     torch.manual_seed(settings.denoiser.training.seed)
@@ -102,15 +105,16 @@ def train(desk: Desk) -> None:
         target=TARGETS[settings.denoiser.target],
         condition_dropout=settings.denoiser.dropout,
     )
-    module = denoising.Conditional(_reader(conditions.reader(desk, settings.told), settings.told), objective)
+    module = build(_reader(conditions.reader(desk, settings.told), settings.told), objective)
     recipe = settings.denoiser
     walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.clip)
-    kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, settings, clean.shape))
+    examples = denoising.Told(desk, settings.told, clean)
+    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, settings, clean.shape))
     if desk.leads:
         denoiser = kept.denoiser
-        assert isinstance(denoiser, UNet)
+        assert isinstance(denoiser, Network)
         denoiser.save_pretrained(desk.folder / "denoiser")
-        conditions.save_reader(kept.reader, desk)
+        kept.save(desk)
 
 
 def _clean(desk: Desk, settings: Training, where: torch.device) -> Clean:
@@ -123,10 +127,13 @@ def _reader(module: nn.Module, told: Conditioning) -> nn.Module:
     return Labelled() if told.kind is Kind.CLASS else module
 
 
-def network(settings: Training, shape: Sequence[int]) -> UNet:
-    """A fresh U-Net for examples (c, h, w)."""
+def network(settings: Training, shape: Sequence[int]) -> Network:
+    """A fresh U-Net for examples (c, h, w), or a DiT where the recipe has the arguments of one."""
     channels, *grid = shape
     own = settings.denoiser.network
+    if kind_of(settings) is DiT:
+        told = conditions.arguments(settings.told)
+        return DiT(in_channels=channels, out_channels=channels, grid=grid, **told, **own)
     return UNet(
         in_channels=channels,
         out_channels=channels,
@@ -134,6 +141,11 @@ def network(settings: Training, shape: Sequence[int]) -> UNet:
         **conditions.arguments(settings.told),
         **own,
     )
+
+
+def kind_of(settings: Training) -> type[Network]:
+    """The class of the network: that of transformers over patches has a depth."""
+    return DiT if "depth" in settings.denoiser.network else UNet
 
 
 def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Draw:
@@ -160,7 +172,7 @@ def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Dr
 
 def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, tuple[int, ...]]:
     """The denoiser of input "model" with its process and its reader, and the shape of what it draws."""
-    denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser")
+    denoiser = kind_of(training).from_pretrained(desk.inputs["model"] / "denoiser")
     frozen = denoising.Frozen(denoiser, ForwardProcess(schedule(training.denoiser)))
     reader = _reader(conditions.trained_reader(desk, training.told), training.told)
     module = denoising.Conditional(reader, frozen).to(device()).eval()

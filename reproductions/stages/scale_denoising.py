@@ -83,20 +83,22 @@ def network(settings: Training, scale: int) -> Network:
     return built
 
 
-def train_scale(desk: Desk) -> None:
-    """Train one scale: `scale/`."""
+def train_scale(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
+    """Train one scale: `scale/`; build: of reader and objective, what is trained."""
     settings: ScaleTraining = desk.settings
     chain, t = settings.chain, settings.scale
     clean = Tokens(desk.inputs["clean"], device())
     torch.manual_seed(chain.training.seed)
     process = Multinomial(explicit(chain.keep, clean.codes))
     objective = ScaleObjective(network(settings, t), process, scale=t, sampled=chain.sampled[t - 1])
-    module = denoising.Conditional(conditions.reader(desk, settings.told), objective)
-    kept = denoising.train(desk, module, settings.told, clean, chain.training, _shown(desk, settings, clean))
+    module = build(conditions.reader(desk, settings.told), objective)
+    examples = denoising.Told(desk, settings.told, clean)
+    kept = denoising.train(desk, module, examples, chain.training, _shown(desk, settings, clean))
     if desk.leads:
         trained = kept.denoiser
         assert isinstance(trained, Network)
         trained.save_pretrained(desk.folder / SCALE)
+        kept.save(desk)
 
 
 def _shown(desk: Desk, settings: ScaleTraining, clean: Tokens) -> denoising.Draw:

@@ -82,8 +82,8 @@ class Walk:
         return {"steps": self.steps, "route": routes.get(self.way)}
 
 
-def train(desk: Desk) -> None:
-    """Train: `denoiser/`, and for captions `captions.safetensors`."""
+def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
+    """Train: `denoiser/`, and for captions `captions.safetensors`; build: of reader and objective, what is trained."""
     settings: Training = desk.settings
     clean = Tokens(desk.inputs["clean"], device())
     torch.manual_seed(settings.denoiser.training.seed)
@@ -97,15 +97,16 @@ def train(desk: Desk) -> None:
         auxiliary_weight=settings.denoiser.auxiliary_weight,
         times=times,
     )
-    module = denoising.Conditional(conditions.reader(desk, settings.told), objective)
+    module = build(conditions.reader(desk, settings.told), objective)
     recipe = settings.denoiser
     walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.truncation)
-    kept = denoising.train(desk, module, settings.told, clean, recipe.training, drawer(walk, clean.shape[0]))
+    examples = denoising.Told(desk, settings.told, clean)
+    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, clean.shape[0]))
     if desk.leads:
         denoiser = kept.denoiser
         assert isinstance(denoiser, TokenTransformer)
         denoiser.save_pretrained(desk.folder / "denoiser")
-        conditions.save_reader(kept.reader, desk)
+        kept.save(desk)
 
 
 def network(settings: Training, codes: int, grid: Sequence[int]) -> TokenTransformer:
