@@ -184,10 +184,10 @@ class Training:
         self.model: nn.Module = pair.peer if which == "diffusers" else pair.ours
         pair.ours.checkpointing = "checkpointing" in which
         if which == "diffusers":
-            pair.ours = None  # type: ignore[assignment]
+            del pair.ours
         else:
-            pair.peer = None
-        pair.prepared = None  # type: ignore[assignment]
+            del pair.peer
+        del pair.prepared
         self.optimiser = torch.optim.AdamW(self.model.parameters(), 1e-4)
         self.clean = torch.randint(pair.codes, pair.x_t.shape)
 
