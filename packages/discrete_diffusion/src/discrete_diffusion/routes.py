@@ -84,7 +84,7 @@ class Exact:
     """Strides over evenly spread times with the exact posterior between them; ancestral where `steps` is T.
 
     Args:
-        draw: `directly`, or `by_gumbel_noise`: the same law from the random numbers of the released code, in ten times
+        draw: `directly`, or `by_gumbel_noise`: the same law from the random numbers of the released code, in more
             the time.
 
     Source: VQ-Diffusion reverse process, stride inference

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from continuous_diffusion.checkpoints.files import filled
+from continuous_diffusion.checkpoints.unets import TRANSFORMER_PARTS
 from continuous_diffusion.unet import UNet
 
 PLAIN, CONDITIONAL = "UNet2DModel", "UNet2DConditionModel"
@@ -57,21 +58,7 @@ _ATTENTION = {
     "attention.qkv": ["to_q", "to_k", "to_v"],
     "attention.out": ["to_out.0"],
 }
-_TRANSFORMER = {
-    "norm": ["norm"],
-    "project_in": ["proj_in"],
-    "project_out": ["proj_out"],
-    "norm_self": ["norm1"],
-    "norm_cross": ["norm2"],
-    "norm_feed": ["norm3"],
-    "self_attention.qkv": ["attn1.to_q", "attn1.to_k", "attn1.to_v"],
-    "self_attention.out": ["attn1.to_out.0"],
-    "cross_attention.query": ["attn2.to_q"],
-    "cross_attention.key_value": ["attn2.to_k", "attn2.to_v"],
-    "cross_attention.out": ["attn2.to_out.0"],
-    "feed_forward.expand": ["ff.net.0.proj"],
-    "feed_forward.contract": ["ff.net.2"],
-}
+_TRANSFORMER = {"norm": ["norm"], "project_in": ["proj_in"], "project_out": ["proj_out"], **TRANSFORMER_PARTS}
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 

@@ -61,7 +61,7 @@ _PARTS = {
     "project_in": "proj_in",
     "project_out": "proj_out",
 }
-_TRANSFORMER_PARTS = {
+TRANSFORMER_PARTS = {
     "norm_self": ["norm1"],
     "norm_cross": ["norm2"],
     "norm_feed": ["norm3"],
@@ -193,7 +193,7 @@ def _sources(name: str, unet: UNet) -> list[str]:
     place = _place(side, int(index), part, unet)
     if inner.startswith("blocks."):
         _, block, inner = inner.split(".", 2)
-        return [f"{place}.transformer_blocks.{block}.{one}.{leaf}" for one in _TRANSFORMER_PARTS[inner]]
+        return [f"{place}.transformer_blocks.{block}.{one}.{leaf}" for one in TRANSFORMER_PARTS[inner]]
     if inner == "conv":
         return [f"{place}.{'op' if side == 'down' else 'conv'}.{leaf}"]
     return [f"{place}.{_PARTS.get(inner, inner)}.{leaf}"]
