@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk
+from reproductions.plateau import Plateau, PlateauRate
 
 Batch = tuple[Any, ...]
 SAVE_EVERY_SECONDS = 20.0
@@ -33,9 +34,10 @@ SAVE_EVERY_SECONDS = 20.0
 class TrainingSettings:
     """How long and how fast; everything is counted in samples, not steps.
 
-    samples: seen in all; batch: global batch; warmup: samples of linear warm-up, then a cosine down to
-    `final_fraction` of `learning_rate`; clip: largest gradient norm; ema: decay of the averaged weights, ramped as
-    `min(ema, (1 + i) / (10 + i))` (None: no average); precision: "no" or "bf16" autocast.
+    samples: seen in all; batch: global batch; warmup: samples of linear warm-up from `warmup_from`, then a cosine down
+    to `final_fraction` of `learning_rate`; plateau: when the rate falls besides (None: never); clip: largest gradient
+    norm; ema: decay of the averaged weights, ramped as `min(ema, (1 + i) / (10 + i))` with i the number of updates
+    (None: no average); ema_interval: steps between two updates of these; precision: "no" or "bf16" autocast.
     """
 
     samples: int
@@ -50,6 +52,9 @@ class TrainingSettings:
     precision: str = "no"
     seed: int = 0
     log_every: int = 20
+    warmup_from: float = 0.0
+    plateau: Plateau | None = None
+    ema_interval: int = 1
 
     @property
     def steps(self) -> int:
@@ -60,7 +65,7 @@ class TrainingSettings:
         """Learning rate of step 0, 1, ...: linear warm-up, then cosine."""
         warmup = max(1, self.warmup // self.batch)
         if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
+            return self.warmup_from + (self.learning_rate - self.warmup_from) * (step + 1) / warmup
         done = (step - warmup) / max(1, self.steps - warmup)
         floor = self.final_fraction
         return self.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
@@ -91,10 +96,14 @@ class GradientStep:
         optimiser = adamw(module.parameters(), settings)
         self.module, self.optimiser = accelerator.prepare(module, optimiser)
         self.average = average(accelerator.unwrap_model(self.module), settings.ema) if settings.ema else None
+        self.slowed = None
+        if settings.plateau is not None:
+            warmup = settings.warmup // settings.batch
+            self.slowed = PlateauRate(settings.plateau, batch=settings.batch, first=warmup, every=settings.log_every)
 
     @property
     def savable(self) -> Sequence[Any]:
-        return [self.average] if self.average is not None else []
+        return [each for each in (self.average, self.slowed) if each is not None]
 
     @property
     def result(self) -> nn.Module:
@@ -106,8 +115,12 @@ class GradientStep:
     def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         with self.accelerator.autocast():
             terms = self.module(*batch, step=index, generator=generator)
-        norm = descend(terms["loss"], self.module, self.optimiser, index, self.settings, self.accelerator)
-        if self.average is not None:
+        rate = self.settings.rate(index) if self.slowed is None else self.slowed(self.settings.rate(index))
+        norm = descend(terms["loss"], self.module, self.optimiser, rate, self.settings, self.accelerator)
+        if self.slowed is not None:
+            self.slowed.watch(terms["loss"], index, self.accelerator)
+        last = index + 1 == self.settings.steps
+        if self.average is not None and (last or (index + 1) % self.settings.ema_interval == 0):
             self.average.update_parameters(self.accelerator.unwrap_model(self.module))
         return {**terms, "gradient norm": norm}
 
@@ -140,11 +153,12 @@ class AdversarialStep:
         with self.accelerator.autocast():
             terms = dict(self.objective(*batch, step=index, generator=generator))
         reconstruction = terms.pop("reconstruction image")
-        norm = descend(terms["loss"], self.autoencoder, self.optimisers[0], index, self.settings, self.accelerator)
+        rate = self.settings.rate(index)
+        norm = descend(terms["loss"], self.autoencoder, self.optimisers[0], rate, self.settings, self.accelerator)
         self.discriminator.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             judged = self.judge(batch[0], reconstruction.detach(), step=index)
-        descend(judged, self.discriminator, self.optimisers[1], index, self.settings, self.accelerator)
+        descend(judged, self.discriminator, self.optimisers[1], rate, self.settings, self.accelerator)
         return {**terms, "discriminator": judged.detach(), "gradient norm": norm}
 
 
@@ -167,14 +181,14 @@ def average(module: nn.Module, decay: float) -> AveragedModel:
 
 
 def descend(
-    loss: Tensor, module: nn.Module, optimiser: Any, index: int, settings: TrainingSettings, accelerator: Accelerator
+    loss: Tensor, module: nn.Module, optimiser: Any, rate: float, settings: TrainingSettings, accelerator: Accelerator
 ) -> Tensor:
-    """Backward, clip, step; returns the gradient norm before clipping.
+    """Backward, clip, step at a learning rate; returns the gradient norm before clipping.
 
     Ranks step by the mean of their gradients; a module that Accelerate has not wrapped is given it here.
     """
     for group in optimiser.param_groups:
-        group["lr"] = settings.rate(index)
+        group["lr"] = rate
     accelerator.backward(loss)
     if accelerator.num_processes > 1 and accelerator.unwrap_model(module) is module:
         average_gradients(module, accelerator)

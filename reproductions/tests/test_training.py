@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from reproductions import training
+from reproductions.plateau import Plateau, PlateauRate
 from reproductions.training import GradientStep, History, TrainingSettings, average, shuffled, stream, train
 
 SETTINGS = TrainingSettings(samples=80, batch=4, learning_rate=1e-2, warmup=8, ema=0.9, log_every=3, seed=7)
@@ -36,18 +37,22 @@ def start(folder: Path, settings: TrainingSettings = SETTINGS):
     return step, train(step, lambda i, generator: (DATA[i],), len(DATA), settings, folder, accelerator)
 
 
-def test_an_interrupted_run_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+FALLING = replace(SETTINGS, final_fraction=1.0, plateau=Plateau(patience=8, threshold=0.5), ema_interval=6, log_every=2)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, FALLING], ids=["cosine", "plateau"])
+def test_an_interrupted_run_ends_bit_identical(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    whole, steps = start(tmp_path / "whole")
+    whole, steps = start(tmp_path / "whole", settings)
     assert [index for index, _ in steps] == list(range(20))
     for stop in (5, 11):
-        _, steps = start(tmp_path / "killed")
+        _, steps = start(tmp_path / "killed", settings)
         for index, _ in steps:
             if index == stop:
                 break
-    resumed, steps = start(tmp_path / "killed")
+    resumed, steps = start(tmp_path / "killed", settings)
     assert next(iter(steps))[0] in (10, 11)
     for _ in steps:
         pass
@@ -56,6 +61,44 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path: Path, monkeypatch: pyte
     curves = [(tmp_path / run / "curves.json").read_text() for run in ("whole", "killed")]
     assert curves[0] == curves[1]
     assert not list((tmp_path / "killed").glob("checkpoint*"))
+    if settings.plateau is not None:
+        assert whole.slowed.scale < 1
+        assert whole.slowed.scale == resumed.slowed.scale
+        assert int(whole.average.n_averaged) == 4
+
+
+@pytest.mark.parametrize("patience", [0, 1, 4])
+def test_plateaus_are_those_of_torch(patience: int) -> None:
+    """Checks: VQ-Diffusion training recipe."""
+    plateau = Plateau(patience=patience, threshold=0.1, factor=0.5, least=0.1)
+    ours = PlateauRate(plateau, batch=1, first=0, every=1)
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, patience=patience, threshold=0.1, min_lr=0.1, factor=0.5
+    )
+    losses = 1 / (1 + 0.2 * torch.arange(40)) + 0.1 * torch.randn(40, generator=torch.Generator().manual_seed(1))
+    accelerator = Accelerator(cpu=True)
+    seen = set()
+    for index, loss in enumerate(losses):
+        ours.watch(loss, index, accelerator)
+        theirs.step(float(loss))
+        assert ours(1.0) == pytest.approx(theirs.get_last_lr()[0])
+        seen.add(ours(1.0))
+    assert len(seen) > 2
+
+
+def test_the_loss_of_the_warm_up_is_not_watched() -> None:
+    rate = PlateauRate(Plateau(patience=0), batch=1, first=3, every=1)
+    for index, loss in enumerate([0.1, 0.1, 0.1, 5.0, 4.0, 3.0]):
+        rate.watch(torch.tensor(loss), index, Accelerator(cpu=True))
+    assert rate(1.0) == 1.0
+    assert rate.best == 3.0
+
+
+def test_the_warm_up_begins_where_it_is_told() -> None:
+    settings = TrainingSettings(samples=100, batch=2, learning_rate=1e-4, warmup=20, warmup_from=2.5e-6)
+    expected = torch.linspace(2.5e-6, 1e-4, 11, dtype=torch.float64)[1:]
+    torch.testing.assert_close(torch.tensor([settings.rate(i) for i in range(10)], dtype=torch.float64), expected)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
