@@ -6,7 +6,7 @@ from enum import StrEnum
 import torch
 
 from reproductions.data import DIGIT_WORDS, DIGITS, DataSettings, Progress, Split, Splits, check, digest, load, plain
-from reproductions.profiles import Captions
+from reproductions.settings import Captions
 from reproductions.shapes import SETS
 from reproductions.sources import hub_features, looks_local, open_local, pool_and_held_out
 from reproductions.uncaptioned import check_pictures, load_pictures
@@ -22,11 +22,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a denoiser is told: names of the classes, in order of their labels, and the encoder of captions."""
+    """What a denoiser is told: names of the classes, in order of their labels, and the encoder of captions.
+
+    class_width: of the state that stands for a class, learned and read by attention (None: denoisers read labels).
+    """
 
     kind: Kind
     classes: tuple[str, ...] = ()
     captions: Captions | None = None
+    class_width: int | None = None
 
     def guidance(self, scale: float) -> float:
         """The scale, and 1 where there is nothing to be guided by."""

@@ -4,103 +4,19 @@
 hour a row. `paper`: the published recipes, for many GPUs; declared and planned, never run here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
 
 import torch
 
+from reproductions.settings import Captions as Captions
+from reproductions.settings import Continuous as Continuous
+from reproductions.settings import Denoiser as Denoiser
+from reproductions.settings import Discrete as Discrete
+from reproductions.settings import FirstStage as FirstStage
+from reproductions.settings import GaussianNoise as GaussianNoise
+from reproductions.settings import Target as Target
+from reproductions.settings import TokenNoise as TokenNoise
 from reproductions.training import TrainingSettings
-
-
-@dataclass(frozen=True)
-class FirstStage:
-    """An autoencoder and its training.
-
-    network: arguments of its constructor; unquantised: samples seen before the codebook is set from the encoder's
-    outputs and quantisation begins; adversarial_start: samples after which the discriminator joins (None: never).
-    """
-
-    network: Mapping[str, Any]
-    training: TrainingSettings
-    unquantised: int = 0
-    kl_weight: float = 1e-6
-    adversarial_start: int | None = None
-
-    @property
-    def side(self) -> int:
-        """Side of the grid of latents: the resolution over the factor."""
-        network = self.network
-        return int(network["resolution"] // (network.get("patch", 1) * 2 ** (len(network["multipliers"]) - 1)))
-
-
-@dataclass(frozen=True)
-class Captions:
-    """The caption encoder, trained with the denoiser."""
-
-    vocabulary: int = 1024
-    length: int = 32
-    width: int = 128
-    depth: int = 1
-    heads: int = 4
-
-
-class TokenNoise(StrEnum):
-    """Mask-and-replace schedules: the paper's (0.9 masked, 0.1 replaced at T), the released code's (masks only)."""
-
-    PAPER = "paper"
-    RELEASED = "released"
-
-
-class GaussianNoise(StrEnum):
-    """Schedules of Gaussian noise."""
-
-    LDM = "linear in sqrt(beta)"
-    COSINE = "cosine"
-
-
-class Target(StrEnum):
-    """What a continuous denoiser predicts."""
-
-    NOISE = "epsilon"
-    VELOCITY = "v"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Denoiser:
-    """A text-conditional denoiser, its training and its sampling.
-
-    network: arguments of its constructor; levels: T; steps: of the sampler; guidance: scale (1: none);
-    dropout: share of captions that training replaces by the null condition.
-    """
-
-    network: Mapping[str, Any]
-    captions: Captions
-    levels: int
-    training: TrainingSettings
-    steps: int
-    guidance: float
-    dropout: float = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Discrete(Denoiser):
-    """A denoiser of tokens; the loss is `vlb_weight * VLB + auxiliary_weight * auxiliary`."""
-
-    noise: TokenNoise = TokenNoise.RELEASED
-    vlb_weight: float = 1.0
-    auxiliary_weight: float = 5e-4
-    truncation: float | None = 0.86
-
-
-@dataclass(frozen=True, kw_only=True)
-class Continuous(Denoiser):
-    """A denoiser of latents; clip: bound of the clean estimate in sampling, in standard deviations of the latents."""
-
-    noise: GaussianNoise = GaussianNoise.COSINE
-    target: Target = Target.VELOCITY
-    clip: float | None = 3.5
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
 from reproductions.data import Split
-from reproductions.profiles import Captions, Denoiser
+from reproductions.settings import Captions, Denoiser
 from reproductions.stages.captioning import BytePairs, CaptionEncoder, tokens_of
 from reproductions.stages.preparing import CaptionTokens
 from reproductions.training import GradientStep, fit, stream

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
 from reproductions.data import Split
-from reproductions.profiles import FirstStage
+from reproductions.settings import FirstStage
 from reproductions.text_to_image import device, samples
 from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
 from vq_autoencoder import PRESETS as PRESETS

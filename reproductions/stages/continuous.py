@@ -7,15 +7,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from continuous_diffusion import ClassStates as ClassStates
 from continuous_diffusion import Condition as Condition
 from continuous_diffusion import DiT as DiT
-from continuous_diffusion import Epsilon, Schedule, Velocity
+from continuous_diffusion import Epsilon, Schedule, Velocity, absolute, squared
 from continuous_diffusion import ForwardProcess as ForwardProcess
 from continuous_diffusion import Jump as Jump
 from continuous_diffusion import Objective as Objective
 from continuous_diffusion import Resampling as Resampling
+from continuous_diffusion import TokenEncoder as TokenEncoder
 from continuous_diffusion import UNet as UNet
 from continuous_diffusion import ancestral as ancestral
+from continuous_diffusion import beside_hole as beside_hole
+from continuous_diffusion import beside_small as beside_small
 from continuous_diffusion import ddim as ddim
 from continuous_diffusion import dpm_solver as dpm_solver
 from continuous_diffusion import heun as heun
@@ -26,10 +30,15 @@ from continuous_diffusion import sample as draw_latents
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
-from reproductions.profiles import Continuous, FirstStage, GaussianNoise, Target
+from reproductions.settings import Continuous, Distance, FirstStage, GaussianNoise, Target
 from reproductions.stages.context import WithContext
 
-SCHEDULES = {GaussianNoise.LDM: Schedule.sqrt_linear, GaussianNoise.COSINE: Schedule.cosine}
+SCHEDULES = {
+    GaussianNoise.LDM: Schedule.sqrt_linear,
+    GaussianNoise.COSINE: Schedule.cosine,
+    GaussianNoise.LINEAR: Schedule.linear,
+}
+DISTANCES = {Distance.SQUARED: squared, Distance.ABSOLUTE: absolute}
 TARGETS = {Target.NOISE: Epsilon(), Target.VELOCITY: Velocity()}
 
 
@@ -121,7 +130,7 @@ def sample(desk: Desk) -> None:
 
 def schedule(settings: Continuous) -> Schedule:
     """The schedule that the settings name."""
-    return SCHEDULES[settings.noise](settings.levels)
+    return SCHEDULES[settings.noise](settings.levels, *(settings.betas or ()))
 
 
 def size(settings: Training, first: FirstStage) -> Mapping[str, int]:

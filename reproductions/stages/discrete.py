@@ -31,7 +31,7 @@ from discrete_diffusion.routes import Route as Route
 from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
-from reproductions.profiles import Discrete, FirstStage, TokenNoise
+from reproductions.settings import Discrete, FirstStage, TokenNoise
 from reproductions.stages.context import WithContext
 
 SCALE_PRESETS, ScalePreset = imagebart.PRESETS, imagebart.Preset

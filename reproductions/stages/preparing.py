@@ -12,7 +12,7 @@ from reproductions.artefacts import Desk, write_json
 from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawing import Stream
 from reproductions.judge import Judge
-from reproductions.profiles import Captions
+from reproductions.settings import Captions
 from reproductions.shapes import SETS
 from reproductions.stages.captioning import BytePairs, tokens_of
 from reproductions.training import GradientStep, TrainingSettings, fit

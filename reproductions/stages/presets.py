@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
-from reproductions.profiles import FirstStage
+from reproductions.settings import FirstStage
 from reproductions.stages.autoencoding import (
     BATCH,
     PRESETS,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
-from reproductions.profiles import Discrete
+from reproductions.settings import Discrete
 from reproductions.stages import conditions, denoising
 from reproductions.stages.coding import Tokens
 from reproductions.stages.discrete import (
