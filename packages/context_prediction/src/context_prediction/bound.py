@@ -54,7 +54,7 @@ def aggregate(point: Grid, neighbours: Ordered, neighbourhood: Neighbourhood) ->
         ValueError: shapes that differ from these.
 
     Source: ConPreDiff aggregation bound
-    Deviation: averages what arrives at a unit, not, as the formula reads, what it sends, which bounds nothing.
+    Deviation: averages what arrives at a unit, not, as the formula reads, what it sends, which bounds nothing [fixed].
     """
     _check(point, neighbours, neighbourhood)
     grid = point.shape[2:]
@@ -86,7 +86,8 @@ def bound(point: Grid, neighbours: Ordered, target: Grid, neighbourhood: Neighbo
     Shapes and errors as in `ordered_loss`.
 
     Source: ConPreDiff aggregation bound
-    Deviation: the constant is 1 / min_i m_i, 1/4 for stride 1 with valid borders, where the paper has 1/(p + 1) = 1/9.
+    Deviation: the constant is 1 / min_i m_i, 1/4 for stride 1 with valid borders, where the paper has 1/(p + 1) = 1/9
+        [Neighbourhood.border].
     """
     loss = ordered_loss(point, neighbours, target, neighbourhood)
     error = (aggregate(point, neighbours, neighbourhood) - target).square().flatten(1).sum(1)
@@ -105,7 +106,7 @@ def aggregate_log_probabilities(
         ValueError: shapes that differ from these.
 
     Source: ConPreDiff aggregation bound
-    Unstated: the bound for tokens; distributions are averaged, not their logarithms.
+    Unstated: what is averaged for tokens; distributions, not their logarithms [fixed].
     """
     _check(point, neighbours, neighbourhood)
     grid = point.shape[2:]
@@ -134,7 +135,7 @@ def discrete_bound(
         ValueError: shapes that differ from these, tokens out of range, or logits that are not normalised over k.
 
     Source: ConPreDiff aggregation bound
-    Unstated: the bound for tokens; stated for squared errors alone.
+    Unstated: the bound for tokens, being stated for squared errors alone; that of negative log-likelihoods [fixed].
     """
     _check(point, neighbours, neighbourhood)
     _check_tokens(point, tokens)

@@ -58,10 +58,10 @@ class ContextPrediction(nn.Module):
         TypeError: integer features or targets.
 
     Source: ConPreDiff neighbourhood distribution loss, removal at inference
-    Deviation: mean over units and channels where the equation sums over units: 1/(n c), not 1.
-    Unstated: the number of draws; 5, NWR-GAE's default.
-    Unstated: whether the target is noisy, and whether it receives gradients; it is clean and receives none.
-    Unstated: how several strides are combined; together in one set, or one term for each ring.
+    Deviation: mean over units and channels where the equation sums over units: 1/(n c), not 1 [fixed].
+    Unstated: the number of draws; 5, NWR-GAE's default [samples].
+    Unstated: whether the target is noisy, and whether it receives gradients; it is clean and receives none [fixed].
+    Unstated: how several strides are combined; together in one set, or one term for each ring [stride, apart].
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class DirectContextPrediction(nn.Module):
     that exist. Use, shapes and errors as in `ContextPrediction`.
 
     Source: ConPreDiff point and neighbourhood loss
-    Deviation: mean over neighbours, units and channels where the equation sums: 1/(n p c), not 1.
+    Deviation: mean over neighbours, units and channels where the equation sums: 1/(n p c), not 1 [fixed].
     """
 
     def __init__(

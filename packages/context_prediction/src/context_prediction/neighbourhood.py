@@ -59,7 +59,8 @@ class Neighbourhood:
             unit has no neighbour.
 
     Source: ConPreDiff neighbourhood definition
-    Unstated: what stands beyond the border; nothing (`Border.VALID`): each unit is weighed by its own neighbours.
+    Unstated: what stands beyond the border; nothing (`Border.VALID`): each unit is weighed by its own neighbours
+        [border].
     """
 
     stride: int | tuple[int, ...] = 3
@@ -126,7 +127,7 @@ class Neighbourhood:
             ValueError: `q` below 1, or, without replacement, above the smallest neighbourhood.
 
         Source: ConPreDiff neighbourhood definition
-        Unstated: with or without replacement; i.i.d., after the definition of an empirical measure.
+        Unstated: with or without replacement; i.i.d., after the definition of an empirical measure [replacement].
         """
         b, _, *grid = values.shape
         positions = self.draw_positions(b, grid, q, replacement=replacement, device=values.device, generator=generator)

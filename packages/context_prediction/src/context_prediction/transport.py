@@ -34,7 +34,8 @@ def wasserstein(
         ImportError: unequal sizes or masses, and POT is not installed.
 
     Source: ConPreDiff empirical Wasserstein distance
-    Deviation: divided by channels as well as by q, so that a weight keeps its meaning for any width: 1/(q c), not 1/q.
+    Deviation: divided by channels as well as by q, so that a weight keeps its meaning for any width: 1/(q c), not 1/q
+        [ContextPrediction.distance].
     """
     a, b = as_sets(a, b)
     if a.shape == b.shape and a_mass is None and b_mass is None:

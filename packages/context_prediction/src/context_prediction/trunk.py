@@ -56,7 +56,8 @@ class ResidualBlock(nn.Module):
     Raises:
         ValueError: an even kernel, or a grid of more than three dimensions.
 
-    Unstated: the block's norm and kernel; over the channels of each unit, and 1, so that one unit tells its context.
+    Unstated: the block's norm and kernel; over the channels of each unit, and 1, so that one unit tells its context
+        [kernel_size, ContextPrediction.block].
     """
 
     def __init__(self, width: int, *, kernel_size: int = 1, dimensions: int = 2) -> None:

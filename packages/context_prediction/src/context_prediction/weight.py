@@ -45,7 +45,7 @@ class Signal:
         ValueError: a negative or non-finite value or level.
 
     Source: ConPreDiff time weight
-    Unstated: the schedule and its scale; the signal level, with a value about 0.1.
+    Unstated: the schedule and its scale; the signal level, with a value about 0.1 [value, levels, Constant, Linear].
     """
 
     value: float

@@ -101,7 +101,7 @@ class TransformerBlock(nn.Module):
     `feed_forward` is how many times wider its hidden layer is; 0 leaves it out.
 
     Deviation: the paper's Table 16 lists self-attention, MLP, cross-attention; the released code and weights have
-    the order used here.
+    the order used here [fixed].
     """
 
     def __init__(self, width: int, heads: int, condition_width: int, feed_forward: int) -> None:
@@ -125,7 +125,8 @@ class TransformerBlock(nn.Module):
 class Positions(nn.Module):
     """A learned vector per position, added to the tokens of one fixed grid.
 
-    Deviation: LDM's U-Net has none and knows positions through the padding of its convolutions alone. Off by default.
+    Deviation: LDM's U-Net has none and knows positions through the padding of its convolutions alone. Off by default
+        [UNet.attention_positions].
     """
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:

@@ -153,8 +153,9 @@ def inpainting_trajectory(
     Source: RePaint Algorithm 1, Eq. 8
     Source: LDM inpainting by mixing
     Deviation: the paper prints the deviation of the known part as 1 - abar_t, and takes it at the level before the
-    state it joins; here, as in the released code, its square root, at the level of that state.
-    Deviation: the released code leaves the known part as the model repainted it at the end; so does `paste=False`.
+    state it joins; here, as in the released code, its square root, at the level of that state [fixed].
+    Deviation: the released code leaves the known part as the model repainted it at the end; so does `paste=False`
+        [paste].
     """
     fill = holes(mask, known).to(known.device)
     visited = path(process.T, steps, spacing, until)

@@ -39,7 +39,7 @@ class LayoutTokens:
 
     Source: LDM conditioning mechanisms
     Deviation: objects keep the order they are given in (the released code shuffles them), and one too many is an
-    error (there it is dropped with a warning).
+    error (there it is dropped with a warning) [fixed].
     """
 
     categories: int

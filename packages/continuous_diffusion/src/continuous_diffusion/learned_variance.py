@@ -38,7 +38,7 @@ def bound_of_variance(
 
     Source: Improved DDPM Eq. 16
     Deviation: the released code takes t = 1 as the probability of one of 256 grey levels; here it is the density,
-    which holds for latents too.
+    which holds for latents too [fixed].
     """
     if process.T < 2:
         raise ValueError("the bound of a learned variance needs a process of at least two steps")

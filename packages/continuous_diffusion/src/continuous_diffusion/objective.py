@@ -56,7 +56,7 @@ class Objective(nn.Module):
 
     Source: DDPM Eq. 14, Algorithm 1
     Source: LDM latent objective
-    Unstated: the rate of condition dropout; 0.1, as in the paper on classifier-free guidance.
+    Unstated: the rate of condition dropout; 0.1, as in the paper on classifier-free guidance [condition_dropout].
     """
 
     def __init__(

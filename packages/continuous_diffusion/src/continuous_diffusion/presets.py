@@ -109,7 +109,7 @@ def _by_states() -> tuple[Preset, ...]:
     """Classes, captions and layouts, read by cross-attention.
 
     Source: LDM cross-attention
-    Unstated: heads of the class-conditional LDM-4; 1, as in the released file.
+    Unstated: heads of the class-conditional LDM-4; 1, as in the released file [UNet.heads].
     """
     vq: dict[str, Any] = {"shape": (3, 64, 64), "first_stage": "vq-f4"}
     wide, low = (1, 2, 3, 5), (8, 4, 2)
@@ -145,7 +145,7 @@ def _by_images() -> tuple[Preset, ...]:
     """Holes, smaller images and semantic maps, put beside the channels of the latent.
 
     Source: LDM U-Net
-    Deviation: the semantic model is the released one at a quarter of the side; the paper's has an eighth.
+    Deviation: the semantic model is the released one at a quarter of the side; the paper's has an eighth [fixed].
     """
     return (
         _ldm(

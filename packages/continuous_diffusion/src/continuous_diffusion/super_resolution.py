@@ -90,7 +90,7 @@ def beside_small(
 
     Source: Imagen noise conditioning augmentation
     Source: LDM super-resolution
-    Unstated: the interpolation; bilinear, as in ADM.
+    Unstated: the interpolation; bilinear, as in ADM [fixed].
     """
     given = Condition.of(condition)
     if given.concat is not None:

@@ -65,7 +65,7 @@ class FrozenText(nn.Module):
     def t5(cls, source: str | Path, *, length: int = 128) -> "FrozenText":
         """T5's encoder from a folder or hub repository; padding is not attended to, and its states are 0.
 
-        Unstated: what stands for padding; zeros.
+        Unstated: what stands for padding; zeros [fixed].
         """
         encoder = _library().T5EncoderModel.from_pretrained(source, use_safetensors=True)
         return cls(WordPieces(source, length=length), encoder, words_alone=True)

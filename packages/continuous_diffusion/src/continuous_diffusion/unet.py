@@ -34,7 +34,7 @@ class UNet(nn.Module, PyTorchModelHubMixin):
 
     Source: LDM U-Net
     Deviation: `attention_positions`, off by default, are not in the paper. In a small study on the CPU they took the
-    share of right captions (two coloured shapes in relation) from 65 % to 89 % at 1,200 steps.
+    share of right captions (two coloured shapes in relation) from 65 % to 89 % at 1,200 steps [attention_positions].
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class UNet(nn.Module, PyTorchModelHubMixin):
         Raises ValueError when there are none, or when they were learned for another length.
 
         Source: Improved VQ-Diffusion learnable null condition
-        Unstated: the number of states and their first values; one for all lengths, N(0, 0.02^2).
+        Unstated: the number of states and their first values; one for all lengths, N(0, 0.02^2) [null_states].
         """
         if self.null is None:
             raise ValueError("this U-Net has no null states: build it with condition_width and null_states=1")

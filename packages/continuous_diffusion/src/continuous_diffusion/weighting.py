@@ -47,7 +47,8 @@ def of_the_bound(process: ForwardProcess, target: Target, t: Times) -> PerExampl
     Raises ValueError for a process of one step.
 
     Source: Variational Diffusion Eq. 13
-    Deviation: LDM's code weighs predictions of the clean image by a formula of its own, which is not the bound's.
+    Deviation: LDM's code weighs predictions of the clean image by a formula of its own, which is not the bound's
+        [Objective.weight].
     """
     if process.T < 2:
         raise ValueError("the bound needs a process of at least two steps")

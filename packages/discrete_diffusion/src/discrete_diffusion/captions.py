@@ -46,7 +46,8 @@ class BytePairs:
     Raises:
         ValueError: if length is below 1.
 
-    Unstated: the tokenizer of the small encoder, which is not the paper's; its models are conditioned on CLIP.
+    Unstated: the tokenizer of the small encoder, which is not the paper's; its models are conditioned on CLIP
+        [ClipText].
     """
 
     def __init__(self, bpe: Any, length: int) -> None:  # noqa: ANN401
@@ -123,7 +124,8 @@ class CaptionEncoder(nn.Module, PyTorchModelHubMixin):
         depth: number of layers.
         heads: attention heads.
 
-    Unstated: the paper's encoder is CLIP, frozen; this one is for data that CLIP does not know, or is too large for.
+    Unstated: the paper's encoder is CLIP, frozen; this one is for data that CLIP does not know, or is too large for
+        [ClipText].
     """
 
     def __init__(self, *, vocabulary: int, length: int, width: int = 128, depth: int = 1, heads: int = 4) -> None:

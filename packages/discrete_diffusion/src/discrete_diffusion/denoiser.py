@@ -80,8 +80,9 @@ class TokenTransformer(nn.Module, PyTorchModelHubMixin):
 
     Source: VQ-Diffusion denoising transformer
     Source: Improved VQ-Diffusion learnable null condition
-    Deviation: `convolution` and `positions_in_every_block` are not the paper's, off by default; small models need them.
-    Unstated: the null state starts at N(0, 0.02); the released code starts at N(0, 1).
+    Deviation: `convolution` and `positions_in_every_block` are not the paper's, off by default; small models need them
+        [convolution, positions_in_every_block].
+    Unstated: the null state starts at N(0, 0.02); the released code starts at N(0, 1) [fixed].
     """
 
     def __init__(

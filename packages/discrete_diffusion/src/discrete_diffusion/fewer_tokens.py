@@ -70,8 +70,8 @@ class FewerTokens:
         ValueError: if sharpness is negative, or the last round does not draw all that is left.
 
     Source: Improved VQ-Diffusion fewer tokens per step, purity prior
-    Deviation: purities are those of the truncated law, normalised; the released code does not normalise it.
-    Unstated: how many positions a step draws where they are no multiple of the steps; as evenly as can be.
+    Deviation: purities are those of the truncated law, normalised; the released code does not normalise it [fixed].
+    Unstated: how many positions a step draws where they are no multiple of the steps; as evenly as can be [rounds].
     """
 
     choice: Choice = purity

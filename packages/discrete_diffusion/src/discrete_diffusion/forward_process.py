@@ -48,7 +48,8 @@ class ForwardProcess(nn.Module):
         """Draw `x_T`, tokens (b, n): the mask with probability `gbar_T`, any other code with `1 - gbar_T` together.
 
         Source: VQ-Diffusion reverse process
-        Deviation: a mass `abar_T > 0` (9e-6 in the released schedule) goes to the codes, so that the law sums to 1.
+        Deviation: a mass `abar_T > 0` (9e-6 in the released schedule) goes to the codes, so that the law sums to 1
+            [fixed].
         """
         u = uniform(shape, device=self._anchor.device, generator=generator)
         mask = self.schedule.mask[-1]

@@ -59,7 +59,7 @@ def token_mask(pixels: PixelMask, grid: Sequence[int]) -> TokenMask:
     A decoder looks beyond its patch, so that pixels beside a filled patch may change as well; paste the kept pixels
     back where that matters.
 
-    Unstated: how a mask of pixels becomes one of tokens.
+    Unstated: how a mask of pixels becomes one of tokens; one pixel to be filled in fills its token [fixed].
     """
     h, w = grid
     if pixels.ndim != 4 or pixels.shape[1] != 1 or pixels.shape[2] % h or pixels.shape[3] % w:

@@ -60,7 +60,7 @@ class Objective(nn.Module):
 
     Source: VQ-Diffusion variational bound, auxiliary loss
     Source: Improved VQ-Diffusion learnable null condition
-    Unstated: the prior term `KL(q(x_T | x_0) || p(x_T))` is constant and left out, as in the released code.
+    Unstated: the prior term `KL(q(x_T | x_0) || p(x_T))`; left out, being constant, as in the released code [fixed].
     """
 
     def __init__(

@@ -133,7 +133,8 @@ def _ithq(grid: Mapping[str, Any]) -> tuple[Preset, Preset]:
     """The largest; the released recipe is that of its last training, from the weights of one before.
 
     Source: VQ-Diffusion model sizes, training recipe
-    Unstated: how the guided one was trained; as the other, with a tenth of the captions left out.
+    Unstated: how the guided one was trained; as the other, with a tenth of the captions left out
+        [Objective.condition_dropout].
     """
     large = {**grid, "codes": 4096, "width": 1408, "depth": 36, "feedforward": 4}
     recipe = Recipe(batch=8, epochs=50, learning_rate=1e-4, warmup=7_000, patience=50_000, threshold=0.05)
@@ -168,7 +169,7 @@ def _classes() -> tuple[Preset, ...]:
 
     Source: VQ-Diffusion model sizes, training recipe
     Deviation: positions for 16 x 16 tokens; the released ones have 32 x 32, of which they use the first 256. For these
-        give `build(position_grid=(32, 32))`.
+        give `build(position_grid=(32, 32))` [TokenTransformer.position_grid].
     """
     grid = {
         "grid": (16, 16),
@@ -195,7 +196,7 @@ def _classes() -> tuple[Preset, ...]:
 def _small() -> tuple[Preset, ...]:
     """Minutes on a processor: for tokens of a quarter or an eighth of the side, unconditional unless built otherwise.
 
-    Unstated: everything.
+    Unstated: models for small machines; everything [TokenTransformer].
     """
     recipe = Recipe(batch=32, learning_rate=1e-3, warmup=200, auxiliary_weight=0.02, condition_dropout=0.1)
     presets = []

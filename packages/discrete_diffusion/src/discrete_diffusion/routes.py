@@ -88,7 +88,7 @@ class Exact:
             the time.
 
     Source: VQ-Diffusion reverse process, stride inference
-    Unstated: the spacing of the strides; evenly spread times, rounded.
+    Unstated: the spacing of the strides; evenly spread times, rounded [fixed].
     """
 
     draw: PosteriorDraw = directly
@@ -113,7 +113,7 @@ class ReleasedStride:
     Args:
         skip: steps left out between two calls of the denoiser; 0 is ancestral.
 
-    Deviation: stride inference of the paper takes the exact posterior between the two times, as `Exact` does.
+    Deviation: stride inference of the paper takes the exact posterior between the two times, as `Exact` does [Exact].
     """
 
     skip: int

@@ -138,7 +138,8 @@ def truncate(log_x0: LogCodes, r: float) -> LogCodes:
         ValueError: unless 0 < r <= 1.
 
     Source: VQ-Diffusion truncation sampling
-    Deviation: the released code leaves what is kept unnormalised (sum >= r); the law of the next state is the same.
+    Deviation: the released code leaves what is kept unnormalised (sum >= r); the law of the next state is the same
+        [fixed].
     """
     if not 0 < r <= 1:
         raise ValueError(f"truncation must be in (0, 1], got {r}")

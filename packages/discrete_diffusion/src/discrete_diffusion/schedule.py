@@ -105,7 +105,8 @@ class Schedule:
         Other values at t = 1 and T than those released may be given.
 
         Source: VQ-Diffusion noise schedule
-        Deviation: the paper replaces 10 % of the tokens by T; the released constants replace 1e-6 of them, at every t.
+        Deviation: the paper replaces 10 % of the tokens by T; the released constants replace 1e-6 of them, at every t
+            [Schedule.paper].
         """
         zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         u = torch.arange(T, dtype=torch.float64) / max(T - 1, 1)

@@ -52,7 +52,8 @@ class ImportanceTimes(nn.Module):
     seen; both are in the `state_dict`. t = 1 is as likely as t = 2.
 
     Source: VQ-Diffusion importance sampling of t
-    Deviation: a time drawn twice in a batch enters `history` with its mean square; the released code keeps one of them.
+    Deviation: a time drawn twice in a batch enters `history` with its mean square; the released code keeps one of them
+        [fixed].
     """
 
     history: Tensor

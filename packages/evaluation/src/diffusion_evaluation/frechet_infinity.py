@@ -45,7 +45,7 @@ def frechet_distance_at_infinity(
     Raises ValueError unless 2 <= smallest < m and points >= 3, and whatever `frechet_distance` refuses.
 
     Source: FID infinity extrapolation
-    Deviation: subsets are random; Chong and Forsyth also draw the generator's inputs from Sobol sequences.
+    Deviation: subsets are random; Chong and Forsyth also draw the generator's inputs from Sobol sequences [fixed].
     """
     quantile, rows = normal_quantile(level), feature_rows(fake, "fake")
     if points < 3 or not 2 <= smallest < len(rows):

@@ -58,9 +58,11 @@ class LaMa:
 
     Source: RePaint wide and narrow masks
     Deviation: LaMa draws five candidates, drops those that hide more than half and picks one of the rest, or leaves
-        the image out where none is left; here candidates are drawn until one fits. Its distribution is the same.
-    Deviation: LaMa seeds one generator for all images; here each mask has its own, so that it depends on no other.
-    Unstated: sizes other than 256.
+        the image out where none is left; here candidates are drawn until one fits. Its distribution is the same
+        [largest_share].
+    Deviation: LaMa seeds one generator for all images; here each mask has its own, so that it depends on no other
+        [fixed].
+    Unstated: sizes other than 256; the same drawing, scaled by the shorter side [strokes, boxes].
     """
 
     name: str
@@ -135,7 +137,7 @@ class AlternatingLines:
     """Every second row is kept, the odd ones counted from 0.
 
     Source: RePaint alternating lines mask
-    Unstated: which rows; odd ones, as in the super-resolve mask.
+    Unstated: which rows; odd ones, as in the super-resolve mask [fixed].
     """
 
     name: str = "alternating lines"

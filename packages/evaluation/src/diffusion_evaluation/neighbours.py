@@ -52,7 +52,7 @@ def half_squared_distances(x: RealFeatures, y: FakeFeatures) -> Tensor:
     """Squared distances in float32 `(r, s)`, of features and to results rounded to float16, unless one overflows.
 
     Deviation: the published script leaves every step to TensorFlow's float16 kernels; here features and distances are
-        rounded to float16 and sums are float32, which such kernels use for products of matrices.
+        rounded to float16 and sums are float32, which such kernels use for products of matrices [fixed].
     """
     rounded = _gram_distances(x.half().float(), y.half().float())[0].half()
     return rounded.float() if rounded.isfinite().all() else _gram_distances(x.float(), y.float())[0]

@@ -37,7 +37,7 @@ def ssim(real: RealImages, fake: FakeImages) -> PerImage:
     Raises ValueError when shapes differ or a side is shorter than 11 pixels.
 
     Source: SSIM definition
-    Unstated: how colours are joined; here each channel is measured and the three are averaged, at full size.
+    Unstated: how colours are joined; here each channel is measured and the three are averaged, at full size [fixed].
     """
     _require_pairs(real, fake)
     if min(real.shape[-2:]) < _WINDOW:

@@ -64,7 +64,7 @@ class Protocol:
         """The protocol's masks of one of its kinds, one for each image: bool `(n_fake, 1, side, side)`, True = fill.
 
         Source: RePaint inpainting protocol
-        Unstated: which masks; the authors' are a download, these come from the seed.
+        Unstated: which masks; the authors' are a download, these come from the seed [seed].
         """
         if kind not in self.masks:
             own = ", ".join(mask.name for mask in self.masks) or "none"

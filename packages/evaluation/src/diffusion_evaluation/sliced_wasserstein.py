@@ -47,7 +47,7 @@ def sliced_wasserstein(
 
     Source: Progressive GAN sliced Wasserstein distance
     Deviation: Karras et al. draw patch positions for real and fake images independently; here image i has the same
-        positions in both sets, so that the distance of a set to itself is 0 and not the sampling floor.
+        positions in both sets, so that the distance of a set to itself is 0 and not the sampling floor [fixed].
     """
     _require_pyramid(real, fake)
     seed = int(torch.randint(2**62, (), generator=generator))

@@ -19,7 +19,7 @@ class Stroke:
 
     Deviation: cv2 fills polygons between rounded corners; here a pixel is filled when its centre is at most
         ceil(width / 2) + 0.3 from the segment. Of the pixels of LaMa's wide strokes 1.1 % differ and of narrow ones
-        5.7 %, along the edges; their number agrees to 0.5 %.
+        5.7 %, along the edges; their number agrees to 0.5 % [fixed].
     """
 
     x: float | int

@@ -63,7 +63,7 @@ class GumbelQuantizer(Quantizer):
     def nearest(self, latents: Grid) -> TokenGrid:
         """Index of the most probable code.
 
-        Deviation: the released code draws Gumbel noise in evaluation as well; `draw` does so.
+        Deviation: the released code draws Gumbel noise in evaluation as well; `draw` does so [draw].
         """
         return self._logits(latents).argmax(dim=1)
 

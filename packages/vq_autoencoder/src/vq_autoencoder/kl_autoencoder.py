@@ -137,7 +137,7 @@ class KLAutoencoder(nn.Module, Pretrained):
 
         Source: LDM latent rescaling
         Deviation: LDM uses one scalar, 1 over the standard deviation of the first batch (`fit_scalar_scale`); here
-            there is one shift and one scale per channel, over all batches.
+            there is one shift and one scale per channel, over all batches [KLAutoencoder.fit_scalar_scale].
         """
         sums = torch.zeros(3, len(self.latent_scale), dtype=torch.float64, device=self.latent_scale.device)
         for images in batches:

@@ -30,7 +30,7 @@ class Layout:
         ValueError: a count is not positive, or an attention resolution is met at no level.
 
     Deviation: the papers' networks have patch 1, 32 groups, no subpixel and one more block in the decoder,
-        which are the defaults; other values are ours.
+        which are the defaults; other values are ours [patch, subpixel, decoder_blocks, groups].
     """
 
     image_channels: int = 3

@@ -45,7 +45,7 @@ def gradient_difference(x: Images, y: Images) -> PerExample:
 
     Source: Mathieu et al. gradient difference loss
     Deviation: the paper compares the absolute values of the differences; here their signs count too, so that an edge
-        is not matched by its reverse.
+        is not matched by its reverse [fixed].
     """
     error = x - y
     return error.diff(dim=3).abs().mean(dim=(1, 2, 3)) + error.diff(dim=2).abs().mean(dim=(1, 2, 3))
@@ -65,7 +65,8 @@ def hinge_loss(real: Logits, fake: Logits) -> PerExample:
     """Return the discriminator's `1/2 (mean relu(1 - D(x)) + mean relu(1 + D(x_hat)))`, means over patches.
 
     Source: VQGAN adversarial loss
-    Deviation: the paper writes the logistic loss; the released code, and this, use the hinge.
+    Deviation: the paper writes the logistic loss; the released code, and this, use the hinge
+        [FirstStageObjective.adversarial_loss].
     """
     return 0.5 * (F.relu(1 - real).mean(dim=(1, 2, 3)) + F.relu(1 + fake).mean(dim=(1, 2, 3)))
 
@@ -87,7 +88,7 @@ def adaptive_weight(reconstruction_loss: Scalar, adversarial_loss: Scalar, last_
 
     Source: VQGAN adaptive weight
     Deviation: the paper adds 1e-6 to the denominator and does not clamp; the released code, and this, add 1e-4 and
-        clamp.
+        clamp [fixed].
     """
     losses = (reconstruction_loss, adversarial_loss)
     gradients = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in losses]
@@ -123,8 +124,10 @@ class FirstStageObjective(nn.Module):
         ValueError: a weight is negative.
 
     Source: LDM first stage objective
-    Unstated: the reduction, taken from the released code, as are the weights 1e-6 and 0.75.
-    Deviation: the released code has `log_variance` as a parameter that no optimiser gets; here it is a number.
+    Unstated: the reduction and the weights; those of the released code, 1e-6 and 0.75
+        [reduction, kl_weight, adversarial_weight].
+    Deviation: the released code has `log_variance` as a parameter that no optimiser gets; here it is a number
+        [log_variance].
     """
 
     def __init__(

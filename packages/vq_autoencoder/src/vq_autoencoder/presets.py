@@ -60,7 +60,7 @@ def _ldm() -> tuple[Preset, ...]:
 
     Source: LDM first stages
     Deviation: the released VQ models were trained with the two weights of the codebook's terms exchanged
-        (`VQAutoencoder.legacy`); a fresh one of these has them as the paper says.
+        (`VQAutoencoder.legacy`); a fresh one of these has them as the paper says [VQAutoencoder.legacy].
     """
     return (
         _vq("vq-f4", _published(1, 2, 4), 8192, 3, batch=8, start=0),
@@ -79,7 +79,7 @@ def _taming() -> tuple[Preset, ...]:
     """The VQGANs of taming-transformers that VQ-Diffusion and ImageBART stand on.
 
     Source: VQGAN quantisation
-    Unstated: batch and adversary of the Gumbel VQGAN.
+    Unstated: batch and adversary of the Gumbel VQGAN; a batch of 8, the adversary of the other ImageNet VQGAN [fixed].
     """
     f16 = _published(1, 1, 2, 2, 4, attention=(16,))
     gumbel = _published(1, 1, 2, 4, attention=(32,))
@@ -133,7 +133,8 @@ def _kl(name: str, network: Mapping[str, Any], width: int, *, batch: int) -> Pre
 def _small() -> tuple[Preset, ...]:
     """Minutes on a processor: one strided convolution to a quarter of the side, a block or two, and back.
 
-    Unstated: everything; 256 codes, or 512 and 1024 for larger images, which follow moving averages and are revived.
+    Unstated: models for small machines; everything: 256 codes, or 512 and 1024 for larger
+        images, which follow moving averages and are revived [Layout].
     """
     presets: list[Preset] = []
     for factor, resolution, codes in ((4, 32, 256), (4, 64, 512), (8, 64, 1024), (8, 128, 1024)):

@@ -114,7 +114,7 @@ class VectorQuantizer(Quantizer):
 
         Source: VQGAN codebook loss
         Deviation: the released code (legacy) multiplies the codebook term by 0.25 and the commitment term by 1; here,
-            as in the paper, it is 1 and 0.25. `VQAutoencoder.legacy` has the former.
+            as in the paper, it is 1 and 0.25. `VQAutoencoder.legacy` has the former [VQAutoencoder.legacy].
         """
         terms = {"commitment": self.commitment_weight * mean_square(latents - vectors.detach())}
         if self.ema_decay is None:

@@ -38,7 +38,7 @@ class EncoderDecoder(nn.Module, PyTorchModelHubMixin):
         start_token: the code that the decoder begins with.
 
     Source: ImageBART encoder-decoder scales
-    Unstated: whether prefixes share the embeddings of the codes; the released code lets them.
+    Unstated: whether prefixes share the embeddings of the codes; the released code lets them [vocabulary].
     """
 
     def __init__(

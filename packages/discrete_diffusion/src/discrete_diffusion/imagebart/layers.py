@@ -108,7 +108,7 @@ class Stack(nn.Module):
 def initialise(module: nn.Module) -> None:
     """Normal weights of standard deviation 0.02, biases of 0; without memory there is nothing to draw.
 
-    Unstated: the initialisation; 0.02 throughout.
+    Unstated: the initialisation; 0.02 throughout [fixed].
     """
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         return

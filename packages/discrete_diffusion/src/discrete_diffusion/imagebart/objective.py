@@ -35,7 +35,7 @@ class ScaleObjective(nn.Module):
 
     Source: ImageBART analytic divergence, sampled cross-entropy
     Unstated: which of the two the intermediate scales take; the released FFHQ models took the second, the others the
-        first, which is the default.
+        first, which is the default [sampled].
     """
 
     def __init__(

@@ -91,7 +91,7 @@ def _published(
 def _small(scales: int, encoder_decoder: Mapping[str, Any] | None, width: int, depth: int) -> Preset:
     """8 x 8 tokens of 256 codes, ten classes with embeddings of their own; as many parameters whatever the scales.
 
-    Unstated: everything; sizes for minutes on a processor.
+    Unstated: models for small machines; everything: sizes for minutes on a processor [Chain].
     """
     size: dict[str, Any] = {"codes": 256, "grid": (8, 8), "heads": 4, "prefix": 1, "prefix_offset": 256}
     size["vocabulary"] = 256 + 10

@@ -27,8 +27,9 @@ class Filter:
         ValueError: if one of them is out of range.
 
     Source: ImageBART sampling
-    Unstated: top-k and temperature of the published samples; all codes, and 1.
-    Deviation: `top_p` is not in the released code, which also takes no temperature at the encoder-decoder scales.
+    Unstated: top-k and temperature of the published samples; all codes, and 1 [top_k, temperature].
+    Deviation: `top_p` is not in the released code, which also takes no temperature at the encoder-decoder scales
+        [top_p, temperature].
     """
 
     temperature: float = 1.0
