@@ -19,7 +19,8 @@ class Linear(nn.Linear):
         rows = x.numel() // self.in_features
         if x.device.type != "cpu" or not 0 < rows <= FEW:
             return super().forward(x)
-        columns = x.reshape(rows, self.in_features).repeat(2 if rows == 1 else 1, 1).T
+        given = x.reshape(rows, self.in_features)
+        columns = (torch.cat([given, given]) if rows == 1 else given).T
         bias: Tensor | None = self.bias
         out = self.weight @ columns if bias is None else torch.addmm(bias[:, None], self.weight, columns)
         return out.T[:rows].contiguous().view(*x.shape[:-1], self.out_features)
