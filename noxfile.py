@@ -27,6 +27,8 @@ SOURCES = [folder / "src" for folder in PACKAGES.values()]
 SUITES = [*PACKAGES, "reproductions", "together"]
 PEERS = [name.removeprefix("recipes_") for name in PROJECT["dependency-groups"] if name.startswith("recipes_")]
 DISTRIBUTIONS = ROOT / "dist"
+MEASURED = ["-c", "constraints.txt"]
+OLDEST = ["--resolution=lowest-direct", "--only-binary=:all:"]
 
 
 @nox.session
@@ -39,6 +41,14 @@ def tests(session: nox.Session, suite: str) -> None:
     else:
         install_everything(session, *group("test"))
         pytest(session, "reproductions" if suite == "reproductions" else "tests")
+
+
+@nox.session(venv_backend="uv")
+@nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
+def tests_oldest(session: nox.Session, suite: str) -> None:
+    """Test each package with the oldest versions that it says it works with (needs uv)."""
+    install(session, "-e", PACKAGES[suite], *group("test"), versions=OLDEST)
+    pytest(session, PACKAGES[suite])
 
 
 @nox.session
@@ -83,14 +93,14 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
-def alone(session: nox.Session, package: str) -> None:
+@nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
+def alone(session: nox.Session, suite: str) -> None:
     """Build and install each wheel in an empty environment and run its tests there."""
-    install(session, PACKAGES[package], *group("test"))
-    session.install("--force-reinstall", "--no-deps", PACKAGES[package])
-    siblings = sorted(import_name(other) for other in PACKAGES if other != package)
+    install(session, PACKAGES[suite], *group("test"))
+    session.install("--force-reinstall", "--no-deps", PACKAGES[suite])
+    siblings = sorted(import_name(other) for other in PACKAGES if other != suite)
     session.run("python", "-c", f"import importlib.util as i, sys; sys.exit(any(map(i.find_spec, {siblings})))")
-    pytest(session, PACKAGES[package])
+    pytest(session, PACKAGES[suite])
 
 
 @nox.session
@@ -130,6 +140,27 @@ def reproduce_table1(session: nox.Session) -> None:
     """Reproduce Table 1, text-to-image; `-- --help` shows profiles, data, rows, seeds."""
     install_everything(session)
     reproduce(session, "table1")
+
+
+@nox.session
+def reproduce_table2(session: nox.Session) -> None:
+    """Reproduce Table 2, filling in behind masks, with the options of Table 3; --lpips takes weights."""
+    install_everything(session)
+    reproduce(session, "table2")
+
+
+@nox.session
+def reproduce_table3(session: nox.Session) -> None:
+    """Reproduce Table 3, pictures without a condition, with the options of Table 1; --data takes several sets."""
+    install_everything(session)
+    reproduce(session, "table3")
+
+
+@nox.session
+def reproduce_figure5(session: nox.Session) -> None:
+    """Reproduce Figure 5, six models with and without context prediction, with the options of Table 3."""
+    install_everything(session)
+    reproduce(session, "figure5")
 
 
 @nox.session
@@ -175,14 +206,14 @@ def pytest(session: nox.Session, *targets: str | Path) -> None:
     session.run("pytest", "--markdown-docs", *paths, *session.posargs, success_codes=success_codes)
 
 
-def install(session: nox.Session, *requirements: str | Path) -> None:
+def install(session: nox.Session, *requirements: str | Path, versions: list[str] = MEASURED) -> None:
     """Installs what is not yet installed: the same requirements, pins and project files need no second visit."""
-    wanted = [str(requirement) for requirement in requirements]
+    wanted = [*versions, *map(str, requirements)]
     files = [ROOT / "constraints.txt", *(Path(name) / "pyproject.toml" for name in wanted if Path(name).is_dir())]
     digest = hashlib.sha256(json.dumps(wanted).encode() + b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = Path(session.virtualenv.location) / "installed.sha256"
     if not stamp.is_file() or stamp.read_text() != digest:
-        session.install("-c", "constraints.txt", *wanted)
+        session.install(*wanted)
         stamp.write_text(digest)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from reproductions.denoiser_options import DenoiserOptions, DiscreteOptions, ScaleOptions
+from reproductions.denoiser_options import ContinuousOptions, DenoiserOptions, DiscreteOptions, ScaleOptions
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
-from reproductions.generation_options import InpaintOptions, SampleOptions
+from reproductions.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
+from reproductions.table_options import InpaintingTableOptions, TableOptions
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,27 @@ def table1(options: tyro.conf.OmitArgPrefixes[Options]) -> int:
     return reproduce(TABLE, options)
 
 
+def table2(options: tyro.conf.OmitArgPrefixes[InpaintingTableOptions]) -> int:
+    """Pictures filled in behind six kinds of masks: ConPreDiff's Table 2 on one data set or several."""
+    from reproductions import table2
+
+    return table2.table2(options)
+
+
+def table3(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
+    """Pictures without any condition: ConPreDiff's Table 3 on one data set or several."""
+    from reproductions import table3
+
+    return table3.table3(options)
+
+
+def figure5(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
+    """Six published models with and without context prediction: ConPreDiff's Figure 5."""
+    from reproductions import figure5
+
+    return figure5.figure5(options)
+
+
 def autoencoder(options: tyro.conf.OmitArgPrefixes[TrainOptions]) -> int:
     """Train a first stage on any images, fit its latent scale, and measure what it rebuilds."""
     from reproductions.first_stages import train
@@ -73,11 +95,11 @@ def discrete(options: tyro.conf.OmitArgPrefixes[DiscreteOptions]) -> int:
     return train_discrete(options)
 
 
-def continuous(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
-    """Train a denoiser of an autoencoder's latents, or of pixels, likewise."""
-    from reproductions.denoisers import train_continuous
+def continuous(options: tyro.conf.OmitArgPrefixes[ContinuousOptions]) -> int:
+    """Train a denoiser of an autoencoder's latents, or of pixels, likewise: to draw, to fill in or to enlarge."""
+    from reproductions.restorers import train
 
-    return train_continuous(options)
+    return train(options)
 
 
 def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
@@ -129,6 +151,13 @@ def inpaint(options: tyro.conf.OmitArgPrefixes[InpaintOptions]) -> int:
     return generation.inpaint(options)
 
 
+def upscale(options: tyro.conf.OmitArgPrefixes[UpscaleOptions]) -> int:
+    """Enlarge pictures by a run trained for super-resolution; the same command again goes on."""
+    from reproductions import generation
+
+    return generation.upscale(options)
+
+
 def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
     """Make pictures worse in five ways, and see whether scores follow."""
     from reproductions import corruptions
@@ -138,9 +167,13 @@ def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "figure5": figure5,
     "evaluate": evaluate,
     "sample": sample,
     "inpaint": inpaint,
+    "upscale": upscale,
 }
 GROUPS: dict[str, dict[str, Callable[..., int]]] = {
     "train": {"autoencoder": autoencoder, "discrete": discrete, "continuous": continuous},

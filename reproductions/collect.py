@@ -46,7 +46,7 @@ def collect(
         data=data.name,
         data_note=facts["note"],
         rows=rows,
-        metrics=_metrics(rows),
+        metrics=metrics_of(rows),
         captions=[captions[0] for captions in held_out.captions[:shown]],
         real=held_out.images[:shown],
         reconstructions={
@@ -55,22 +55,22 @@ def collect(
         },
         samples=[_samples(name, run, root, shown) for name, run in first.items()],
         curves=_curves(planned, root),
-        costs=[_cost(stage, receipts) for stage in upstream(planned.goals)],
+        costs=[cost_of(stage, receipts) for stage in upstream(planned.goals)],
         ceiling=_ceiling(planned, root),
         environment=environment(),
         manifest=_manifest(profile, data, facts, planned, root),
-        notes=[*table.notes, *_notes(facts, held_out)],
+        notes=[*table.notes, *notes_of(facts, held_out)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
     )
 
 
 def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
     scores = {seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}
-    measured = _over_seeds(scores) if scores else None
+    measured = over_seeds(scores) if scores else None
     return RowResult(row.approach, str(row.kind), row.paper, measured, row.note, row.baseline)
 
 
-def _over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
+def over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
     names = next(iter(scores.values()))
     return {
         name: summarise(
@@ -91,7 +91,7 @@ def _ceiling(planned: Plan, root: Path) -> dict[str, Measurement]:
             {0: judged["right"] / judged["of"]}, n_fake=judged["of"]
         )
     for name, stage in planned.reconstructions.items():
-        for metric, measurement in _over_seeds({0: read(stage, root, "scores.json")}).items():
+        for metric, measurement in over_seeds({0: read(stage, root, "scores.json")}).items():
             found[f"{name} reconstructions: {metric}"] = measurement
     return found
 
@@ -116,9 +116,14 @@ MEANINGS = (
 )
 
 
-def _metrics(rows: Sequence[RowResult]) -> list[MetricInfo]:
+def metrics_of(rows: Sequence[RowResult]) -> list[MetricInfo]:
     names = dict.fromkeys(name for row in rows for name in row.measured or {})
-    return [MetricInfo(name, *next((b, m) for start, b, m in MEANINGS if name.startswith(start))) for name in names]
+    return [MetricInfo(name, *meaning_of(name)) for name in names]
+
+
+def meaning_of(name: str) -> tuple[Better, str]:
+    """Which way a metric improves, and what it means."""
+    return next((better, meaning) for start, better, meaning in MEANINGS if name.startswith(start))
 
 
 def _samples(approach: str, run: Run, root: Path, shown: int) -> Samples:
@@ -136,10 +141,10 @@ def _curves(planned: Plan, root: Path) -> list[Curve]:
         trained.insert(0, ("judge", planned.judge, None))
     for name, runs in planned.runs.items():
         trained += [(name, run.train, seed) for seed, run in runs.items()]
-    return [Curve(name, _series(read(stage, root, "curves.json")), seed) for name, stage, seed in trained]
+    return [Curve(name, series_of(read(stage, root, "curves.json")), seed) for name, stage, seed in trained]
 
 
-def _series(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+def series_of(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -148,7 +153,7 @@ def _series(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, fl
     return series
 
 
-def _cost(stage: Stage, receipts: Receipts) -> Cost:
+def cost_of(stage: Stage, receipts: Receipts) -> Cost:
     noted = receipts[stage.digest]
     size = stage.size() if stage.size is not None else {}
     cost = noted["cost"]
@@ -192,7 +197,7 @@ def precision(training: TrainingSettings) -> str:
     return "bf16 autocast, float32 weights" if training.precision == "bf16" else "float32"
 
 
-def _notes(facts: Mapping[str, Any], held_out: Split) -> list[str]:
+def notes_of(facts: Mapping[str, Any], held_out: Split) -> list[str]:
     bad = facts["bad"]
     notes = [f"{len(bad)} of the data's pictures or captions were left out: {'; '.join(bad[:10])}"] if bad else []
     if len(held_out.captions) < 2_000 and held_out.attributes is None:

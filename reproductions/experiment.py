@@ -14,6 +14,8 @@ class Kind(StrEnum):
     GAN = "GAN"
     AUTOREGRESSIVE = "AR"
     PARALLEL = "non-AR"
+    VAE = "VAE"
+    NETWORK = "one pass"
     DISCRETE = "discrete"
     CONTINUOUS = "continuous"
 
@@ -42,11 +44,44 @@ class Context:
 
 
 @dataclass(frozen=True)
+class DirectContext:
+    """The same where every neighbour is predicted, in order, and compared by its squared error.
+
+    stride: Chebyshev radius of the neighbourhood; weight: `lambda_0`, as in `Context`.
+    """
+
+    stride: int = 3
+    weight: float = 0.1
+
+
+AnyContext = Context | DirectContext
+
+
+@dataclass(frozen=True)
 class Method:
     """What a measured row trains: a backbone, with or without the context loss."""
 
     backbone: Backbone
     context: Context | None = None
+
+
+class Family(StrEnum):
+    """The published models that are trained on pictures alone, or on their classes."""
+
+    DDPM = "DDPM"
+    LDM = "LDM"
+    DIT = "DiT"
+    VQ_DIFFUSION = "VQ-Diffusion"
+    IMPROVED_VQ_DIFFUSION = "Improved VQ-Diffusion"
+    IMAGEBART = "ImageBART"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a measured row trains: a published model, with or without the context loss."""
+
+    family: Family
+    context: AnyContext | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +94,7 @@ class Row:
     approach: str
     kind: Kind
     paper: Mapping[str, float | None] = field(default_factory=dict)
-    method: Method | None = None
+    method: Method | Model | None = None
     baseline: str | None = None
     note: str = ""
 

@@ -91,6 +91,16 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Illustration:
+    """A picture of its own: the name of its file, its title, the same in words, and PNG bytes."""
+
+    name: str
+    title: str
+    words: str
+    png: bytes
+
+
+@dataclass(frozen=True)
 class Report:
     """All that the files of a table are written from.
 
@@ -117,6 +127,7 @@ class Report:
     manifest: Mapping[str, Any]
     notes: Sequence[str]
     command: str
+    illustrations: Sequence[Illustration] = ()
 
     def __post_init__(self) -> None:
         _check_pictures(self)

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,33 @@ def png(image: Image.Image) -> bytes:
 
 def data_uri(image: Tensor) -> str:
     """Write one uint8 image `(3, H, W)` as a PNG data URI."""
-    return "data:image/png;base64," + base64.b64encode(png(picture(image))).decode("ascii")
+    return uri(png(picture(image)))
+
+
+def uri(content: bytes) -> str:
+    """Write PNG bytes as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def labelled_rows(rows: Mapping[str, Tensor], side: int = 64) -> Image.Image:
+    """Lay out rows of uint8 images `(b, 3, H, W)`, each behind its label; pixels become squares.
+
+    Raises:
+        ValueError: for no rows, or a row without images.
+    """
+    if not rows or not all(map(len, rows.values())):
+        raise ValueError("labelled_rows needs rows, and images in each")
+    scale = fitting_scale(next(iter(rows.values())), side)
+    strips = {label: grid(images, len(images), scale) for label, images in rows.items()}
+    font = _font(14)
+    margin = 8 + max(math.ceil(font.getlength(label)) for label in rows)
+    height = max(strip.height for strip in strips.values()) + 2 * GAP
+    canvas = Image.new("RGB", (margin + max(s.width for s in strips.values()), height * len(rows)), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for i, (label, strip) in enumerate(strips.items()):
+        canvas.paste(strip, (margin, i * height))
+        draw.text((margin - 8, i * height + strip.height // 2), label, INK, font, anchor="rm")
+    return canvas
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def markdown(report: Report) -> str:
         lines.append(
             f"- `{metric.name}` {ARROWS[metric.better]} {_cell(metric.meaning)}" + (f" {counts}." if counts else "")
         )
-    lines += [*_differences(report), *_ceiling(report), *_costs(report), *_notes(report)]
+    lines += [*_illustrations(report), *_differences(report), *_ceiling(report), *_costs(report), *_notes(report)]
     return "\n".join([*lines, "", "## Again", "", "```", report.command, "```", ""])
 
 
@@ -64,6 +64,10 @@ def _measured(report: Report, row: RowResult) -> list[str]:
 
 def _with_interval(measurement: Measurement) -> str:
     return f"{figure(measurement.mean)} ({interval(measurement)})"
+
+
+def _illustrations(report: Report) -> list[str]:
+    return [line for each in report.illustrations for line in ("", f"![{_cell(each.words)}]({each.name}.png)")]
 
 
 def _differences(report: Report) -> list[str]:

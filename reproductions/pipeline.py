@@ -10,7 +10,7 @@ from typing import Any
 
 from reproductions.artefacts import Desk, Stage
 from reproductions.data import DataSettings, fingerprint
-from reproductions.experiment import Backbone, Row
+from reproductions.experiment import Backbone, Method, Row
 from reproductions.profiles import Denoiser, FirstStage, Profile
 from reproductions.shapes import SETS
 from reproductions.stages import autoencoding, continuous, discrete, measuring, preparing
@@ -88,7 +88,7 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
     """The stages that measure `rows` on `data` at the size of `profile`, for each seed."""
     source = Stage("data", preparing.read, preparing.Reading(data, fingerprint(data)))
     drawings = data.name if data.name in SETS else None
-    judge = _judge(profile, data) if drawings else None
+    judge = judge_of(profile, data) if drawings else None
     words = Stage("captions", preparing.tokenise, profile.discrete.captions, {"data": source})
     reading = {"data": source} | ({"judge": judge} if judge else {})
 
@@ -96,7 +96,7 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
     reconstructions: dict[str, Stage] = {}
     runs: dict[str, dict[int, Run]] = {}
     for row in rows:
-        assert row.method is not None
+        assert isinstance(row.method, Method)
         flow, name = FLOWS[row.method.backbone], AUTOENCODERS[row.method.backbone]
         first, denoiser = _settings(profile, row.method.backbone)
         if name not in autoencoders:
@@ -144,7 +144,7 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
     return Plan(source, judge, autoencoders, reconstructions, runs)
 
 
-def _judge(profile: Profile, data: DataSettings) -> Stage:
+def judge_of(profile: Profile, data: DataSettings) -> Stage:
     """The judge of a drawn set."""
     training = replace(profile.judge, samples=profile.judge.samples * SETS[data.name].effort)
     judging = preparing.Judging(

@@ -16,6 +16,7 @@ from reproductions.findings import Better as Better
 from reproductions.findings import Cost as Cost
 from reproductions.findings import Curve as Curve
 from reproductions.findings import Difference as Difference
+from reproductions.findings import Illustration as Illustration
 from reproductions.findings import Measurement as Measurement
 from reproductions.findings import MetricInfo as MetricInfo
 from reproductions.findings import Report as Report
@@ -33,11 +34,15 @@ PICTURE_SIDE = 96
 def write_report(folder: Path, report: Report) -> None:
     """Write all files of the report under `folder`, each whole or not at all; equal reports give equal bytes.
 
+    Illustrations are written beside the table, as `<name>.png`.
+
     Raises:
         ValueError: where two approaches would write the same picture file.
         OSError: where the folder cannot be written.
     """
     pictures = _pictures(report)
+    for each in report.illustrations:
+        _write(folder / f"{each.name}.png", each.png)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         _write(folder / "samples" / f"{name}.png", content)
@@ -100,6 +105,7 @@ def html(report: Report) -> str:
         duration=numerals.duration,
         count=numerals.count,
         breakable=breakable,
+        uri=grids.uri,
     )
     environment.globals.update(arrows=ARROWS, sample_counts=numerals.sample_counts)
     shown = min(SHOWN, len(report.captions))

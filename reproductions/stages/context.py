@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from context_prediction import ContextPrediction, Signal, total_loss
-from reproductions.experiment import Context
+from context_prediction import ContextPrediction, DirectContextPrediction, Signal, total_loss
+from reproductions.experiment import AnyContext, DirectContext
 
 
 class WithContext(nn.Module):
@@ -18,15 +18,9 @@ class WithContext(nn.Module):
     Source: ConPreDiff discrete objective, continuous objective
     """
 
-    def __init__(self, settings: Context, *, features: int, target: int, signal: Tensor) -> None:
+    def __init__(self, settings: AnyContext, *, features: int, target: int, signal: Tensor) -> None:
         super().__init__()
-        self.context = ContextPrediction(
-            features=features,
-            target=target,
-            stride=settings.stride,
-            samples=settings.samples,
-            latent=settings.latent,
-        )
+        self.context = head(settings, features, target)
         self.weight = Signal(settings.weight, signal)
 
     def forward(self, denoising: Any, target: Tensor, *, generator: torch.Generator) -> Mapping[str, Tensor]:
@@ -34,3 +28,16 @@ class WithContext(nn.Module):
         context = self.context(denoising.features, target, t=denoising.t, generator=generator)
         total = total_loss(denoising.loss, context.loss, self.weight(denoising.t))
         return {**total.terms, "loss": total.loss.mean()}
+
+
+def head(settings: AnyContext, features: int, target: int) -> ContextPrediction | DirectContextPrediction:
+    """The context head, from features of a width to targets of a width."""
+    if isinstance(settings, DirectContext):
+        return DirectContextPrediction(features=features, target=target, stride=settings.stride)
+    return ContextPrediction(
+        features=features,
+        target=target,
+        stride=settings.stride,
+        samples=settings.samples,
+        latent=settings.latent,
+    )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_evaluation import (
+    ALEX,
     VGG,
     FeatureSpace,
     Score,
@@ -56,6 +57,11 @@ class JudgeFeatures(nn.Module):
 def perceptual_distance(files: Sequence[str]) -> nn.Module:
     """LPIPS on VGG16 from its weights' files: images (b, 3, H, W) in [-1, 1] twice, to a distance (b,)."""
     return lpips_from_state_dicts(VGG, *(load_file(file) for file in files))
+
+
+def alex_distance(files: Sequence[str]) -> nn.Module:
+    """LPIPS on AlexNet, likewise: the one that tables of filled-in pictures are in."""
+    return lpips_from_state_dicts(ALEX, *(load_file(file) for file in files))
 
 
 def measure(desk: Desk) -> None:

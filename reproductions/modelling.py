@@ -1,0 +1,239 @@
+"""Models of pictures as stages: what all models of a data set stand on, and for each its training, samples and scores.
+
+data -> first stage -> tokens | latents | pixels -> denoiser (with or without context) -> samples -> images -> scores
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+from reproductions.artefacts import Stage
+from reproductions.conditioning import Conditioning
+from reproductions.data import DataSettings
+from reproductions.experiment import AnyContext, DirectContext, Family, Model
+from reproductions.profiles import FirstStage
+from reproductions.scale_recipes import chain
+from reproductions.stages import (
+    autoencoding,
+    coding,
+    conditions,
+    denoising,
+    equipping,
+    latent_denoising,
+    scale_denoising,
+    scoring,
+    token_denoising,
+)
+from reproductions.stages.token_denoising import Way
+from reproductions.table_profiles import Sizes
+
+TRAINED_AS = {Family.IMPROVED_VQ_DIFFUSION: Family.VQ_DIFFUSION}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained denoiser.
+
+    training: what it is, without any context loss; model: the stage with its weights; trainings: the stages that train
+    them; inputs: what sampling it reads.
+    """
+
+    training: Any
+    model: Stage
+    trainings: tuple[Stage, ...]
+    inputs: Mapping[str, Stage]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all models of one data set stand on: its pictures, first stages, codes, and the space of the scores.
+
+    called: what stands before the name of every stage.
+    """
+
+    settings: DataSettings
+    sizes: Sizes
+    told: Conditioning
+    data: Stage
+    judge: Stage | None
+    space: scoring.Space
+    called: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name of the data."""
+        return title_of(self.settings.name)
+
+    @cached_property
+    def reading(self) -> Mapping[str, Stage]:
+        """What scores read besides pictures."""
+        judged = {} if self.judge is None else {"judge": self.judge}
+        reference = scoring.Reference(self.space, self.sizes.reference)
+        inputs = {"data": self.data, **judged}
+        return {**inputs, "real": Stage(self._name("training pictures"), scoring.reference, reference, inputs)}
+
+    @cached_property
+    def coded(self) -> Mapping[str, Mapping[str, Stage]]:
+        """What a model of pixels, of latents or of tokens reads."""
+        pictures = {"data": self.data}
+        tokens = {**pictures, "autoencoder": self._first_stage("token", self.sizes.tokens)}
+        latents = {**pictures, "autoencoder": self._first_stage("latent", self.sizes.latents)}
+        flat = coding.Encoding()
+        return {
+            "pixels": pictures,
+            "tokens": {**tokens, "clean": Stage(self._name("tokens"), coding.encode_tokens, flat, tokens)},
+            "latents": {**latents, "clean": Stage(self._name("latents"), coding.encode_latents, flat, latents)},
+        }
+
+    def _first_stage(self, name: str, stage: FirstStage) -> Stage:
+        kept = autoencoding.Reconstructing(stage, self.sizes.repainting.number)
+        vq = "codes" in stage.network
+        return Stage(
+            self._name(f"{name} autoencoder"),
+            autoencoding.train_vq if vq else autoencoding.train_kl,
+            kept,
+            {"data": self.data},
+            size=partial(autoencoding.vq_size if vq else autoencoding.kl_size, kept),
+        )
+
+    def trained(self, model: Model, seed: int) -> Trained:
+        """The stages that train a model from a seed."""
+        family = TRAINED_AS.get(model.family, model.family)
+        name = self._name(f"{self.name_of(Model(family, model.context))} seed {seed}")
+        if family is Family.IMAGEBART:
+            return self._scales(name, model.context, seed)
+        if family is Family.VQ_DIFFUSION:
+            return self._tokens(name, model.context, seed)
+        return self._latents(name, family, model.context, seed)
+
+    def _tokens(self, name: str, context: AnyContext | None, seed: int) -> Trained:
+        recipe, first = self.sizes.vq_diffusion, self.sizes.tokens
+        training = token_denoising.Training(
+            replace(recipe, training=replace(recipe.training, seed=seed)), self.told, importance=False
+        )
+        inputs = self.coded["tokens"]
+        size = partial(token_denoising.size, training, first.network["codes"], (first.side, first.side))
+        runs = token_denoising.train, equipping.train_tokens
+        stage = _training(name, runs, training, context, inputs, size)
+        return Trained(training, stage, (stage,), {**inputs, "model": stage})
+
+    def _latents(self, name: str, family: Family, context: AnyContext | None, seed: int) -> Trained:
+        sizes = self.sizes
+        recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
+        training = latent_denoising.Training(
+            replace(recipe, training=replace(recipe.training, seed=seed)), self.told, flip=False
+        )
+        inputs, shape = self.coded["latents"], _latent_shape(sizes.latents)
+        if family is Family.DDPM:
+            inputs, shape = self.coded["pixels"], (3, sizes.profile.resolution, sizes.profile.resolution)
+        runs = latent_denoising.train, equipping.train_latents
+        stage = _training(name, runs, training, context, inputs, partial(latent_denoising.size, training, shape))
+        return Trained(training, stage, (stage,), {**inputs, "model": stage})
+
+    def _scales(self, name: str, context: AnyContext | None, seed: int) -> Trained:
+        first, inputs = self.sizes.tokens, self.coded["tokens"]
+        recipe = chain(
+            self.sizes.scales,
+            codes=first.network["codes"],
+            grid=(first.side, first.side),
+            classes=len(self.told.classes),
+        )
+        own = replace(self.sizes.scales_training or recipe.training, seed=seed)
+        training = scale_denoising.Training(replace(recipe, training=own), self.told)
+        runs = scale_denoising.train_scale, equipping.train_scale
+        trainings = []
+        for t in range(1, recipe.scales + 1):
+            each = scale_denoising.ScaleTraining(training.chain, training.told, t)
+            size = partial(scale_denoising.scale_size, each)
+            trainings.append(_training(f"{name} scale {t}", runs, each, context, inputs, size))
+        named = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
+        model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **named})
+        return Trained(training, model, tuple(trainings), {**inputs, "model": model})
+
+    def images(self, model: Model, seed: int) -> Stage:
+        """Pictures that a model draws."""
+        trained, name = self.trained(model, seed), self._name(f"{self.name_of(model)} seed {seed}")
+        profile = self.sizes.profile
+        walk = self.walk(model.family)
+        drawing = denoising.Sampling(
+            trained.training, walk, profile.samples, conditions.HELD_OUT, profile.sampling_batch, seed
+        )
+        draw = {Family.IMAGEBART: scale_denoising.sample, Family.VQ_DIFFUSION: token_denoising.sample}.get(
+            TRAINED_AS.get(model.family, model.family), latent_denoising.sample
+        )
+        sample = Stage(f"{name} sample", draw, drawing, trained.inputs)
+        decoding = {key: trained.inputs[key] for key in ("autoencoder", "clean") if key in trained.inputs}
+        return Stage(f"{name} decode", coding.decode, None, {"samples": sample, **decoding})
+
+    def walk(self, family: Family) -> Any:
+        """How a model draws; Improved VQ-Diffusion by its purity prior, and under guidance where there is a condition.
+
+        Source: Improved VQ-Diffusion purity prior, discrete classifier-free guidance
+        """
+        sizes, told = self.sizes, self.told
+        if family is Family.IMAGEBART:
+            return scale_denoising.Walk()
+        if family is Family.VQ_DIFFUSION:
+            return token_denoising.Walk(sizes.vq_diffusion.steps, 1.0, sizes.vq_diffusion.truncation)
+        if family is Family.IMPROVED_VQ_DIFFUSION:
+            recipe, length = sizes.vq_diffusion, sizes.tokens.side**2
+            scale = told.guidance(recipe.guidance)
+            return token_denoising.Walk(min(recipe.steps, length), scale, recipe.truncation, Way.PURITY)
+        recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
+        return latent_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.clip)
+
+    def scored(self, name: str, images: Stage | None) -> Stage:
+        """Scores of pictures, or of held-out ones, against training pictures."""
+        held_out = None if images is not None else self.sizes.profile.samples
+        given = {} if images is None else {"images": images}
+        settings = scoring.Scoring(self.space, held_out=held_out)
+        return Stage(self._name(f"{name} scores"), scoring.score, settings, {**self.reading, **given})
+
+    def rebuilt(self, kind: str) -> Stage:
+        """Training pictures as their tokens or latents show them."""
+        return Stage(
+            self._name(f"{kind} rebuilt"),
+            coding.rebuild,
+            coding.Rebuilding(self.sizes.profile.samples),
+            {name: self.coded[kind][name] for name in ("autoencoder", "clean")},
+        )
+
+    @staticmethod
+    def name_of(model: Model) -> str:
+        """What the stages of a model are called."""
+        context = model.context
+        if context is None:
+            return str(model.family)
+        how = "direct context" if isinstance(context, DirectContext) else "context"
+        return f"{model.family} with {how} {context.stride}"
+
+    def _name(self, name: str) -> str:
+        return self.called + name
+
+
+def _training(
+    name: str,
+    runs: tuple[Any, Any],
+    training: Any,
+    context: AnyContext | None,
+    inputs: Mapping[str, Stage],
+    size: Any,
+) -> Stage:
+    """The stage of a training, of which `runs` are the functions without and with the context loss."""
+    plain, equipped = runs
+    if context is None:
+        return Stage(f"{name} train", plain, training, inputs, size=size, shared=True)
+    settings = equipping.Equipped(training, context)
+    return Stage(f"{name} train", equipped, settings, inputs, size=size, shared=True)
+
+
+def _latent_shape(first: FirstStage) -> tuple[int, int, int]:
+    network = first.network
+    channels = network["code_width"] if "codes" in network else network["latent_channels"]
+    return (channels, first.side, first.side)
+
+
+def title_of(data: str) -> str:
+    """What a data set is called: of a path the last part."""
+    return data.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,198 @@
+"""Many held-out pictures filled in behind one kind of mask, by a denoiser of any kind that was trained for none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.data import Split
+from reproductions.located import Located
+from reproductions.stages import conditions, denoising, filling, latent_denoising, scale_denoising, token_denoising
+from reproductions.stages.autoencoding import to_signed
+from reproductions.stages.coding import Decoder
+from reproductions.stages.continuous import TARGETS, ForwardProcess, Jump, Resampling, ancestral, latent_mask
+from reproductions.stages.continuous import inpaint as fill_latents
+from reproductions.stages.discrete import FewerTokens, Filter, edit, token_mask
+from reproductions.stages.discrete import ForwardProcess as TokenProcess
+from reproductions.stages.discrete import inpaint as fill_tokens
+from reproductions.stages.evaluating import MaskKind, draw_masks
+from reproductions.stages.measuring import alex_distance, mean_score, plain, psnr
+from reproductions.stages.scoring import Space
+from reproductions.table_profiles import Repainting
+from reproductions.text_to_image import device
+from reproductions.training import stream
+
+MASK_SEED = 0
+IDENTICAL = 100.0
+HIDDEN = "PSNR of what was hidden"
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What fills pictures in, behind which masks, how, from which seed, in what batches.
+
+    jumps: whether RePaint's are made; without them known latents are mixed in at every step.
+    """
+
+    training: Any
+    mask: MaskKind
+    how: Repainting
+    guidance: float
+    seed: int
+    batch: int
+    jumps: bool = False
+
+
+def by_latents(desk: Desk) -> None:
+    """Fill in by a denoiser of latents or pixels, with or without RePaint's jumps: `images.safetensors`."""
+    settings: Painting = desk.settings
+    module, _ = latent_denoising.trained(desk, settings.training)
+    process = module.objective.get_submodule("process")
+    assert isinstance(process, ForwardProcess)
+    recipe, how = settings.training.denoiser, settings.how
+
+    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return fill_latents(
+            module.denoiser,
+            known,
+            latent_mask(mask, (known.shape[2], known.shape[3])),
+            condition,
+            process=process,
+            target=TARGETS[recipe.target],
+            solver=ancestral,
+            steps=how.steps,
+            resampling=Resampling((Jump(how.length, how.passes),)) if settings.jumps else None,
+            guidance=settings.guidance,
+            clip=recipe.clip,
+            generator=generators,
+        )
+
+    _fill(desk, module, way, recipe.training.precision)
+
+
+def by_tokens(desk: Desk) -> None:
+    """Fill masked tokens in by VQ-Diffusion, the most certain ones first: `images.safetensors`."""
+    settings: Painting = desk.settings
+    module, clean = token_denoising.trained(desk, settings.training)
+    process = module.objective.get_submodule("process")
+    assert isinstance(process, TokenProcess)
+    recipe = settings.training.denoiser
+
+    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return fill_tokens(
+            module.denoiser,
+            known,
+            token_mask(mask, clean.grid),
+            condition,
+            process=process,
+            steps=min(recipe.steps, clean.shape[0]),
+            guidance=settings.guidance,
+            route=FewerTokens(),
+            generator=generators,
+        )
+
+    _fill(desk, module, way, recipe.training.precision)
+
+
+def by_scales(desk: Desk) -> None:
+    """Draw masked tokens again by ImageBART, each scale several times: `images.safetensors`."""
+    settings: Painting = desk.settings
+    module, clean = scale_denoising.trained(desk, settings.training)
+    model = scale_denoising.chain_of(module)
+
+    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return edit(
+            model.denoisers,
+            known,
+            token_mask(mask, clean.grid),
+            condition,
+            process=model.process,
+            chains=settings.how.chains,
+            filters=Filter(),
+            generator=generators,
+        )
+
+    _fill(desk, module, way, settings.training.chain.training.precision)
+
+
+def _fill(desk: Desk, module: denoising.Conditional, way: filling.Fill, precision: str) -> None:
+    """Fill the first held-out pictures in, in batches; picture i depends on (seed, i) alone."""
+    settings: Painting = desk.settings
+    images, coder = originals(desk, settings.how.number), Decoder(desk.inputs)
+    masks = masks_of(settings.mask, images)
+    told = conditions.of_pictures(desk, settings.training.told, len(images))
+    found: list[Tensor] = []
+    for start in desk.track(range(0, len(images), settings.batch)):
+        part = slice(start, start + settings.batch)
+        signed, mask = to_signed(images[part].to(device())), masks[part].to(device())
+        generators = [stream(settings.seed, i, 0, device()) for i in range(start, start + len(signed))]
+        given = None if told is None else told[part]
+        found.append(filling.filled(module, coder, way, signed, mask, given, generators, precision))
+    save_file({"images": torch.cat(found).contiguous()}, desk.folder / "images.safetensors")
+
+
+def originals(desk: Desk, number: int) -> Tensor:
+    """The first held-out pictures."""
+    return Split.load(desk.inputs["data"] / conditions.HELD_OUT).images[:number]
+
+
+def masks_of(kind: MaskKind, images: Tensor) -> Tensor:
+    """A mask (b, 1, H, W) for each picture, the same for every model and seed."""
+    return draw_masks(kind, len(images), *images.shape[2:], seed=MASK_SEED)
+
+
+def keeps_some(kind: MaskKind, number: int, side: int, grid: int) -> bool:
+    """Whether something is kept in each picture's `grid` by `grid` latents, hidden where any of their pixels is."""
+    masks = draw_masks(kind, number, side, side, seed=MASK_SEED)
+    return not bool(latent_mask(masks.long(), (grid, grid)).flatten(1).all(1).any())
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """Filled-in pictures beside their originals: in which space, or by LPIPS where its weights are given."""
+
+    space: Space
+    lpips: tuple[Located, ...]
+    masks: tuple[MaskKind, ...]
+    number: int
+
+
+def compare(desk: Desk) -> None:
+    """Distances of the pictures of each mask, inputs "filled NAME", from their originals: `scores.json`, by name."""
+    settings: Comparing = desk.settings
+    real = originals(desk, settings.number)
+    name, distance = _distance(desk, settings)
+    found: dict[str, Any] = {}
+    hidden: list[Tensor] = []
+    for kind in settings.masks:
+        fake = load_file(desk.inputs[f"filled {kind.name}"] / "images.safetensors")["images"]
+        masks = masks_of(kind, real)
+        with torch.inference_mode():
+            apart = torch.cat([distance(x, y) for x, y in zip(real.split(64), fake.split(64), strict=True)])
+        found[f"{name} {kind.name}"] = plain(mean_score(apart.double(), f"{name} {kind.name}", n_real=len(real)))
+        hidden.append(hidden_psnr(real, fake, masks))
+    mean = mean_score(torch.stack(hidden).mean(0), HIDDEN, n_real=len(real))
+    write_json(desk.folder / "scores.json", {**found, HIDDEN: plain(mean)})
+
+
+def hidden_psnr(real: Tensor, fake: Tensor, masks: Tensor) -> Tensor:
+    """PSNR (b,) of what masks (b, 1, H, W) hide in uint8 pictures, in dB; identical ones count as 100."""
+    apart: Tensor = psnr(real, fake) + 10 * torch.log10(masks.double().mean((1, 2, 3)))
+    return apart.clamp(max=IDENTICAL)
+
+
+def _distance(desk: Desk, settings: Comparing) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    if settings.lpips:
+        network = alex_distance([str(each.path) for each in settings.lpips])
+        return "LPIPS[alex]", lambda x, y: network(to_signed(x), to_signed(y))
+    space = settings.space.open(desk)
+
+    def apart(x: Tensor, y: Tensor) -> Tensor:
+        first, second = (torch.nn.functional.normalize(space(images).double(), dim=1) for images in (x, y))
+        return (first - second).square().sum(1)
+
+    return f"feature distance[{space.name}]", apart

@@ -1,0 +1,79 @@
+"""Scores of samples against training pictures, in a feature space that the table chooses once for all rows."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reproductions.artefacts import Desk, write_json
+from reproductions.data import Split
+from reproductions.located import Located
+from reproductions.stages import conditions
+from reproductions.stages.evaluating import FeatureSpace, scores_of, side_of, space_of
+from reproductions.stages.evaluating import Scoring as How
+from reproductions.stages.measuring import judge_space, plain
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Space:
+    """A feature space: that of a judge of drawings, or one by its name or the place of its weights."""
+
+    drawings: str | None = None
+    name: str = "pixels"
+    weights: Located | None = None
+
+    def open(self, desk: Desk) -> FeatureSpace:
+        """The space itself; a judge is the stage's input "judge"."""
+        if self.drawings is not None:
+            return judge_space(desk.inputs["judge"], self.drawings)[1]
+        return space_of(str(self.weights.path) if self.weights is not None else self.name, None)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How many training pictures samples are compared with, in which space."""
+
+    space: Space
+    number: int
+
+
+def reference(desk: Desk) -> None:
+    """Features of the first training pictures: `features.safetensors`."""
+    settings: Reference = desk.settings
+    images = Split.load(desk.inputs["data"] / conditions.TRAIN).images[: settings.number]
+    save_file({"features": _features(images, settings.space, desk)}, desk.folder / "features.safetensors")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """By which metrics samples are scored; held_out: score held-out pictures instead, so many of them."""
+
+    space: Space
+    metrics: tuple[str, ...] = ("fid", "pr")
+    held_out: int | None = None
+
+
+def score(desk: Desk) -> None:
+    """Scores of the pictures of input "images": `scores.json`, by name."""
+    settings: Scoring = desk.settings
+    if settings.held_out is None:
+        images = load_file(desk.inputs["images"] / "images.safetensors")["images"]
+    else:
+        images = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images[: settings.held_out]
+    space = settings.space.open(desk)
+    real = load_file(desk.inputs["real"] / "features.safetensors")["features"]
+    sides = side_of("real", real, space), side_of("samples", _features(images, settings.space, desk), space)
+    found, notes = scores_of(*sides, space, settings.metrics, How(resamples=0))
+    write_json(desk.folder / "scores.json", {each.name: plain(each) for each in found})
+    write_json(desk.folder / "notes.json", notes)
+
+
+def _features(images: Tensor, settings: Space, desk: Desk) -> Tensor:
+    space = settings.open(desk)
+    parts = desk.track(images.split(BATCH), math.ceil(len(images) / BATCH))
+    with torch.inference_mode():
+        return torch.cat([space(part) for part in parts]).contiguous()

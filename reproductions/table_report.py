@@ -1,0 +1,166 @@
+"""From the finished stages of a table of models of pictures to its report."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reproductions import grids
+from reproductions.artefacts import Stage, plain, upstream
+from reproductions.collect import Receipts, cost_of, over_seeds, read, series_of
+from reproductions.data import Split
+from reproductions.experiment import Row, Table
+from reproductions.findings import Better, Curve, Illustration, MetricInfo, Report, RowResult
+from reproductions.modelling import Ground
+from reproductions.picture_tables import Planned, Run
+from reproductions.provenance import commit, environment, versions
+from reproductions.stages import conditions
+from reproductions.table_profiles import Sizes
+
+SHOWN = 10
+MEANINGS = (
+    ("FID[", Better.LOWER, "Fréchet distance between features of samples and of training pictures."),
+    ("KID[", Better.LOWER, "Kernel distance between features of samples and of training pictures."),
+    (
+        "precision[",
+        Better.HIGHER,
+        "Share of samples among the training pictures, by distance to their k-th neighbours.",
+    ),
+    ("recall[", Better.HIGHER, "Share of training pictures among the samples, likewise."),
+)
+Meanings = Sequence[tuple[str, Better, str]]
+Illustrate = Callable[[Planned, Path], Sequence[Illustration]]
+
+
+def report_of(
+    table: Table,
+    sizes: Sizes,
+    planned: Planned,
+    receipts: Receipts,
+    out: Path,
+    command: Sequence[str],
+    *,
+    illustrate: Illustrate,
+    meanings: Meanings = MEANINGS,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Everything that the report of a finished table says."""
+    root = out / "stages"
+    facts = {title: read(ground.data, root, "facts.json") for title, ground in planned.grounds.items()}
+    rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in planned.rows]
+    ceiling = {
+        f"{name}: {metric}": measurement
+        for name, stage in planned.ceiling.items()
+        for metric, measurement in over_seeds({0: read(stage, root, "scores.json")}).items()
+    }
+    return Report(
+        table=table.name,
+        title=table.title,
+        profile=sizes.name,
+        comparable=sizes.profile.comparable,
+        data=", ".join(facts),
+        data_note=" ".join(fact["note"] for fact in facts.values()),
+        rows=rows,
+        metrics=metrics_of(rows, meanings),
+        captions=[],
+        real=torch.zeros(0, 3, 8, 8, dtype=torch.uint8),
+        reconstructions={},
+        samples=[],
+        curves=curves_of(planned, root),
+        costs=[cost_of(stage, receipts) for stage in upstream(planned.goals)],
+        ceiling=ceiling,
+        environment=environment(),
+        manifest=_manifest(sizes, planned, facts, root),
+        notes=[*table.notes, *notes, *_notes(planned, root)],
+        command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
+        illustrations=illustrate(planned, root),
+    )
+
+
+def metrics_of(rows: Sequence[RowResult], meanings: Meanings) -> list[MetricInfo]:
+    """What every measured score means."""
+    names = dict.fromkeys(name for row in rows for name in row.measured or {})
+    return [MetricInfo(name, *next((b, m) for start, b, m in meanings if name.startswith(start))) for name in names]
+
+
+def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
+    scores = {seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}
+    return RowResult(
+        row.approach, str(row.kind), row.paper, over_seeds(scores) if scores else None, row.note, row.baseline
+    )
+
+
+def curves_of(planned: Planned, root: Path) -> list[Curve]:
+    """Loss curves of every training that the rows have, each once."""
+    found = {
+        stage.digest: Curve(named(stage, seed), series_of(read(stage, root, "curves.json")), seed)
+        for runs in planned.runs.values()
+        for seed, run in runs.items()
+        for stage in run.trainings
+    }
+    return list(found.values())
+
+
+def named(stage: Stage, seed: int) -> str:
+    """What a training is called, whatever its seed."""
+    return stage.name.removesuffix(" train").replace(f" seed {seed}", "")
+
+
+def pictures(stage: Stage | None, root: Path, number: int = SHOWN) -> Tensor:
+    """The first pictures that a stage wrote."""
+    assert stage is not None
+    return load_file(stage.folder(root) / "images.safetensors")["images"][:number]
+
+
+def training_pictures(ground: Ground, root: Path, number: int = SHOWN) -> Tensor:
+    """The first pictures that the models of a data set learned from."""
+    return Split.load(ground.data.folder(root) / conditions.TRAIN).images[:number]
+
+
+def wall(name: str, title: str, words: str, rows: Mapping[str, Tensor]) -> Illustration:
+    """Rows of pictures behind their labels."""
+    return Illustration(name, title, words, grids.png(grids.labelled_rows(rows)))
+
+
+def _notes(planned: Planned, root: Path) -> list[str]:
+    """What the stages of scores have to say, each thing once."""
+    said: dict[str, None] = {}
+    for runs in planned.runs.values():
+        for run in runs.values():
+            path = run.scores.folder(root) / "notes.json"
+            said |= dict.fromkeys(json.loads(path.read_text()) if path.is_file() else [])
+    return list(said)
+
+
+def _manifest(sizes: Sizes, planned: Planned, facts: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    spaces = {}
+    for runs in planned.runs.values():
+        for run in runs.values():
+            scores = read(run.scores, root, "scores.json")
+            spaces |= {name: score["space"] for name, score in scores.items() if score.get("space")}
+    data = {
+        title: {
+            **plain(asdict(ground.settings)),
+            "name": title,
+            "told": plain(asdict(ground.told)),
+            "digest": facts[title]["digest"],
+            "split": facts[title]["note"],
+            "bad": facts[title]["bad"],
+        }
+        for title, ground in planned.grounds.items()
+    }
+    return {
+        "commit": commit(),
+        "packages": versions(),
+        "seeds": sorted({seed for runs in planned.runs.values() for seed in runs}),
+        "data": data,
+        "preprocessing": f"short side to {sizes.profile.resolution} px (antialiased bicubic), centre crop",
+        "feature spaces": spaces,
+        "sizes": plain(asdict(sizes)),
+        "stages": {stage.name: stage.digest for stage in upstream(planned.goals)},
+    }
