@@ -1,12 +1,15 @@
 """Recipes of denoisers by name: networks, their training, and how they are sampled.
 
-Those for minutes on two cores come from the CPU profile of the tables; what differs is said here.
+Those for minutes on two cores come from the CPU profile of the tables; what differs is said here. The published ones
+are in `published_tokens` and `published_latents`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reproductions.profiles import PROFILES, Captions, Continuous, Discrete, GaussianNoise, Target
+from reproductions import published_latents, published_tokens
+from reproductions.profiles import PROFILES
+from reproductions.settings import Captions, Continuous, Discrete, GaussianNoise, Target
 from reproductions.training import TrainingSettings
 
 CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
@@ -34,7 +37,7 @@ def _tokens() -> Mapping[str, Discrete]:
         guidance=1.5,
         truncation=None,
     )
-    return {"small": small, "smoke": replace(SMOKE.discrete, truncation=None)}
+    return {"small": small, "smoke": replace(SMOKE.discrete, truncation=None), **published_tokens.published()}
 
 
 def _latents() -> Mapping[str, Continuous]:
@@ -73,7 +76,7 @@ def _latents() -> Mapping[str, Continuous]:
         guidance=1.5,
         clip=1.0,
     )
-    return {"latents": latents, "pixels": pixels, "smoke": SMOKE.continuous}
+    return {"latents": latents, "pixels": pixels, "smoke": SMOKE.continuous, **published_latents.published()}
 
 
 TOKENS, LATENTS = _tokens(), _latents()
