@@ -1,4 +1,4 @@
-"""The context loss beside either diffusion: it trains the denoiser through its features, and leaves nothing behind."""
+"""The context loss beside any denoiser: it trains the denoiser through its features, and leaves nothing behind."""
 
 import copy
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import continuous_diffusion
 import discrete_diffusion
 from context_prediction import Constant, ContextPrediction
+from discrete_diffusion import imagebart
 
 B, H, W, WIDTH, STATES = 2, 4, 4, 32, 3
 
@@ -36,29 +37,78 @@ class Twin:
             nn.init.normal_(parameter, std=0.05)
         return denoiser
 
+    def objective(self, denoiser: nn.Module) -> nn.Module:
+        return self.package.Objective(denoiser, self.process)
+
+    def conditions(self) -> Tensor:
+        return torch.randn(B, STATES, 8, generator=torch.Generator().manual_seed(1))
+
     def sample(self, denoiser: nn.Module, images: range = range(B)) -> Tensor:
-        condition = conditions()[images.start : images.stop]
+        condition = self.conditions()[images.start : images.stop]
         seeds = [torch.Generator().manual_seed(i) for i in images]
         shape = (len(images), *self.shape)
         options = {"process": self.process, "steps": 3, "guidance": 2.0, **self.options}
         return self.package.sample(denoiser, shape, condition, **options, generator=seeds)
 
 
-def conditions() -> Tensor:
-    return torch.randn(B, STATES, 8, generator=torch.Generator().manual_seed(1))
+@dataclass(frozen=True)
+class Scale(Twin):
+    """A scale of ImageBART, told a class: it is drawn of the clean tokens, as if they were the coarser ones."""
+
+    scale: int = 1
+
+    def objective(self, denoiser: nn.Module) -> nn.Module:
+        return imagebart.ScaleObjective(denoiser, self.process, scale=self.scale)
+
+    def conditions(self) -> Tensor:
+        return torch.arange(B)
+
+    def sample(self, denoiser: nn.Module, images: range = range(B)) -> Tensor:
+        which = slice(images.start, images.stop)
+        seeds = [torch.Generator().manual_seed(i) for i in images]
+        times = torch.full((len(images),), self.scale)
+        return imagebart.draw_scale(denoiser, self.clean[which], times, self.conditions()[which], generator=seeds)
+
+
+def tokens() -> tuple[Tensor, Tensor]:
+    """Tokens, and the grid of their code vectors."""
+    drawn = torch.randint(0, 10, (B, H * W), generator=torch.Generator().manual_seed(2))
+    vectors = torch.randn(10, 5, generator=torch.Generator().manual_seed(3))
+    return drawn, vectors[drawn].unflatten(1, (H, W)).movedim(-1, 1)
+
+
+def encoder_decoder() -> Twin:
+    size = {"codes": 10, "grid": (H, W), "width": WIDTH, "heads": 2, "prefix": 1}
+    return Scale(
+        discrete_diffusion,
+        lambda: imagebart.EncoderDecoder(**size, encoder_depth=1, decoder_depth=1, head_width=8),
+        imagebart.Multinomial(imagebart.geometric(2, 10)),
+        *tokens(),
+        (H * W,),
+        scale=1,
+    )
+
+
+def decoder_only() -> Twin:
+    size = {"codes": 10, "grid": (H, W), "width": WIDTH, "heads": 2, "prefix": 1}
+    return Scale(
+        discrete_diffusion,
+        lambda: imagebart.DecoderOnly(**size, depth=1),
+        imagebart.Multinomial(imagebart.geometric(2, 10)),
+        *tokens(),
+        (H * W,),
+        scale=2,
+    )
 
 
 def discrete() -> Twin:
-    tokens = torch.randint(0, 10, (B, H * W), generator=torch.Generator().manual_seed(2))
-    vectors = torch.randn(10, 5, generator=torch.Generator().manual_seed(3))
     return Twin(
         discrete_diffusion,
         lambda: discrete_diffusion.TokenTransformer(
             codes=10, grid=(H, W), steps=6, width=WIDTH, depth=1, heads=2, condition_width=8
         ),
         discrete_diffusion.ForwardProcess(discrete_diffusion.Schedule.released(6, 10)),
-        tokens,
-        vectors[tokens].unflatten(1, (H, W)).movedim(-1, 1),
+        *tokens(),
         (H * W,),
     )
 
@@ -84,18 +134,18 @@ def continuous() -> Twin:
     )
 
 
-@pytest.fixture(params=[discrete, continuous], ids=lambda twin: twin.__name__)
+@pytest.fixture(params=[discrete, continuous, encoder_decoder, decoder_only], ids=lambda twin: twin.__name__)
 def twin(request: pytest.FixtureRequest) -> Twin:
     return request.param()
 
 
 def train(twin: Twin, denoiser: nn.Module, head: ContextPrediction | None, weight: float = 0.0, steps: int = 3) -> None:
     """A few steps of either loss, or of both; the head draws from a generator of its own."""
-    objective = twin.package.Objective(denoiser, twin.process)
+    objective = twin.objective(denoiser)
     optimiser = torch.optim.SGD([*denoiser.parameters(), *(head.parameters() if head else [])], 0.1)
     ours, theirs = torch.Generator().manual_seed(4), torch.Generator().manual_seed(5)
     for _ in range(steps):
-        denoising = objective(twin.clean, conditions(), generator=ours)
+        denoising = objective(twin.clean, twin.conditions(), generator=ours)
         loss = denoising.loss
         if head is not None:
             context = head(denoising.features, twin.grid, t=denoising.t, generator=theirs)
