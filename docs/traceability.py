@@ -3,247 +3,194 @@
 `papers.toml` promises places: sections, equations, algorithms, tables, figures. Docstrings answer with tags:
 `Source:` in code implements a place, `Checks:` in a test holds it to an oracle, `Deviation:` says where we differ from
 the paper and `Unstated:` what the paper leaves open. A tag runs to the next tag, blank line or end of its docstring.
+A choice ends with what changes it, in brackets: a parameter of what is described, any `Class.field`, or `[fixed]`.
 
-    python docs/traceability.py            verify, and fail where a promise is broken or a table is out of date
-    python docs/traceability.py --write    the same, and write the tables in docs/ and the README's summary
+    python docs/traceability.py            verify, and fail where a promise is broken or a page is out of date
+    python docs/traceability.py --write    the same, and write the pages in docs/ and the README's summary
 
 Standard library only, so that it runs wherever Python does.
 """
 
 import argparse
-import ast
+import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-KINDS = ("section", "equation", "algorithm", "table", "figure")
-TESTED_KINDS = ("equation", "algorithm")
-TAG = re.compile(r"\s*(Source|Checks|Deviation|Unstated):(.*)")
+from books import Books, Place, Promise, Tag, by_package, module_parts, read_books
+
 SUMMARY = re.compile(r"(<!-- traceability -->\n).*?(<!-- /?traceability -->)", re.DOTALL)
 NOTICE = "<!-- Written by `nox -s traceability -- --write` from the docstrings; edit those. -->\n"
-
-Place = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Promise:
-    """One place of one paper, as `papers.toml` has it."""
-
-    paper: str
-    place: str
-    kind: str
-    line: int
+PAPERS, DEVIATIONS, UNSTATED = Path("docs/papers"), Path("docs/deviations.md"), Path("docs/unstated.md")
+OVERVIEW = Path("docs/traceability.md")
 
 
-@dataclass(frozen=True)
-class Tag:
-    """One tagged line of a docstring: what it says, who says it, and where."""
-
-    kind: str
-    text: str
-    symbol: str
-    path: Path
-    line: int
-    in_test: bool
-
-
-@dataclass
-class Books:
-    """The promises, who implements and who checks each of them, and all that is wrong with the entries."""
-
-    titles: dict[str, str]
-    promises: dict[Place, Promise]
-    tags: list[Tag]
-    sources: dict[Place, list[Tag]] = field(default_factory=dict)
-    checks: dict[Place, list[Tag]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
-def read_books(root: Path) -> Books:
-    """Reads `papers.toml` and every docstring below `root`, and balances the two."""
-    titles, promises, problems = read_promises(root / "papers.toml")
-    tags = [tag for path, in_test in python_files(root) for tag in read_tags(root, path, in_test=in_test)]
-    books = Books(titles, {(p.paper, p.place): p for p in promises}, tags, problems=problems)
-    for tag in tags:
-        enter(books, tag)
-    for place, promise in books.promises.items():
-        where = f"papers.toml:{promise.line}: {promise.paper} {promise.place}"
-        if place not in books.sources:
-            books.problems.append(f"{where} is promised, but no docstring has it as its Source")
-        elif promise.kind in TESTED_KINDS and place not in books.checks:
-            implemented = ", ".join(tag.symbol for tag in books.sources[place])
-            books.problems.append(f"{where} ({promise.kind}) is implemented by {implemented}, but no test Checks it")
-    return books
-
-
-def read_promises(path: Path) -> tuple[dict[str, str], list[Promise], list[str]]:
-    """The papers' titles, the promised places, and what is wrong with the list."""
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    titles, promises, problems = {}, [], []
-    for paper, entry in tomllib.loads(text).items():
-        titles[paper] = f"{entry['authors']}: {entry['title']}. {entry['venue']}, {entry['year']}"
-        start = next(n for n, line in enumerate(lines) if line in (f"[{paper}]", f'["{paper}"]'))
-        for place, kind in entry.get("places", {}).items():
-            line = next(n for n in range(start, len(lines)) if lines[n].startswith(f'"{place}" ')) + 1
-            if kind not in KINDS:
-                problems.append(f"{path.name}:{line}: {kind!r} is no kind of place; the kinds are {', '.join(KINDS)}")
-            if "," in place:
-                problems.append(f"{path.name}:{line}: a place's name holds no comma, since commas part places in tags")
-            promises.append(Promise(paper, place, kind, line))
-    return titles, promises, problems
-
-
-def python_files(root: Path) -> Iterator[tuple[Path, bool]]:
-    """The Python files that may carry tags, each with whether it is a test."""
-    for pattern in ("packages/*/src/**/*.py", "packages/*/tests/**/*.py", "reproductions/**/*.py", "tests/**/*.py"):
-        for path in sorted(root.glob(pattern)):
-            yield path, "tests" in path.relative_to(root).parts
-
-
-def read_tags(root: Path, path: Path, *, in_test: bool) -> Iterator[Tag]:
-    """The tags in the docstrings of a module, its classes and its functions, in the order of the file."""
-    module = ".".join(_module_parts(path.relative_to(root)))
-    for name, docstring, start in docstrings(ast.parse(path.read_text(encoding="utf-8")), module):
-        kind, text, line = "", "", 0
-        for number, written in enumerate([*docstring.splitlines(), ""], start):
-            match = TAG.fullmatch(written)
-            if match or not written.strip():
-                if kind:
-                    yield Tag(kind, text, name, path.relative_to(root), line, in_test)
-                kind, text, line = (match[1], match[2].strip(), number) if match else ("", "", 0)
-            elif kind:
-                text = f"{text} {written.strip()}"
-
-
-def docstrings(
-    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
-) -> Iterator[tuple[str, str, int]]:
-    """Every docstring below `node`: the dotted name of what it describes, the text, and its first line."""
-    match node.body:
-        case [ast.Expr(value=ast.Constant(value=str(docstring), lineno=start)), *_]:
-            yield name, docstring, start
-    for child in node.body:
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from docstrings(child, f"{name}.{child.name}")
-
-
-def enter(books: Books, tag: Tag) -> None:
-    """Enters one tag into the books; what cannot be entered is a problem."""
-    where = f"{tag.path}:{tag.line}: {tag.symbol}"
-    if not tag.text:
-        books.problems.append(f"{where}: `{tag.kind}:` says nothing")
-    elif tag.kind == "Source" and tag.in_test:
-        books.problems.append(f"{where}: a test has `Checks:`, not `Source:`")
-    elif tag.kind == "Checks" and not tag.in_test:
-        books.problems.append(f"{where}: `Checks:` belongs to tests; code has `Source:`")
-    elif tag.kind in ("Source", "Checks"):
-        entries = books.sources if tag.kind == "Source" else books.checks
-        for place in places_named(tag.text, list(books.titles)):
-            if place in books.promises:
-                entries.setdefault(place, []).append(tag)
-            elif place[0]:
-                books.problems.append(f"{where}: {tag.kind} {' '.join(place)!r} is not promised in papers.toml")
-            else:
-                books.problems.append(f"{where}: {tag.kind} {place[1]!r} begins with no paper of papers.toml")
-
-
-def places_named(text: str, papers: Sequence[str]) -> list[Place]:
-    """The places in a list such as `DDPM Eq. 4, Eq. 7, LDM U-Net`: a paper is said once for all that follow it."""
-    places, current = [], ""
-    for part in text.rstrip(".").split(","):
-        name = " ".join(part.split())
-        paper = max((paper for paper in papers if name.startswith(f"{paper} ")), key=len, default="")
-        current = paper or current
-        places.append((current, name.removeprefix(f"{paper} ")))
-    return places
-
-
-def table(books: Books) -> str:
-    """The Markdown table of every promised place: who implements it, and what checks it."""
-    parts = ["# From paper to code to test\n", NOTICE]
+def overview(books: Books) -> str:
+    """The Markdown page that leads to a page for each paper."""
+    lines = ["| paper | places | implemented | checked by tests | left out |", "|---|---:|---:|---:|---:|"]
     for paper, title in books.titles.items():
-        parts += [f"## {paper}\n", f"{title}.\n", "| place | kind | implemented by | checked by |\n|---|---|---|---|"]
-        for place, promise in books.promises.items():
-            if promise.paper == paper:
-                cells = (promise.place, promise.kind, _links(books.sources, place), _links(books.checks, place))
-                parts.append(f"| {' | '.join(cells)} |")
-        parts[-1] += "\n"
+        left_out = sum(place[0] == paper for place in books.left_out)
+        counts = " | ".join(map(str, [*_counts(books, paper), left_out or ""]))
+        lines.append(f"| [{paper}](papers/{_slug(paper)}.md): {_title(title)} | {counts} |")
+    return "\n".join(
+        [
+            "# From paper to code to test\n",
+            NOTICE,
+            "A place is a section, an equation, an algorithm, a table or a figure. Each one in `papers.toml` is "
+            "implemented by code that names it, and every equation and algorithm is held to an oracle by a test that "
+            "does. What is left out is listed with the reason. [Where we differ](deviations.md), and [what the papers "
+            "leave open](unstated.md), have pages of their own.\n",
+            *lines,
+            "",
+            "```{toctree}\n:hidden:\n:glob:\n\npapers/*\n```\n",
+        ]
+    )
+
+
+def paper_page(books: Books, paper: str) -> str:
+    """The Markdown page of a paper: each place with its package, symbols, tests and results, and what is left out."""
+    page = PAPERS / f"{_slug(paper)}.md"
+    parts = [f"# {paper}\n", NOTICE, f"{books.titles[paper]}.\n"]
+    rows = [
+        row
+        for place, promise in books.promises.items()
+        if promise.paper == paper
+        for row in _rows(books, place, promise, page)
+    ]
+    if rows:
+        parts += ["| place | package | code | held by the tests that | result |\n|---|---|---|---|---|", *rows, ""]
+    left_out = [f"* **{place}**: {why}" for (owner, place), why in books.left_out.items() if owner == paper]
+    if left_out:
+        parts += ["## Left out\n", *left_out, ""]
     return "\n".join(parts)
 
 
 def deviations(books: Books) -> str:
-    """The Markdown list of where this code differs from the papers, and of what the papers leave open."""
-    parts = ["# Where we differ, and what the papers leave open\n", NOTICE]
-    for package in sorted({_package(tag) for tag in books.tags if tag.kind in ("Deviation", "Unstated")}):
+    """The Markdown list of where this code differs from the papers."""
+    parts = ["# Where we differ from the papers\n", NOTICE]
+    parts += ["Behind the arrow stands what changes it; where there is none, it is fixed.\n"]
+    for package, tags in _choices(books, "Deviation"):
         parts.append(f"## {package}\n")
-        for kind in ("Deviation", "Unstated"):
-            lines = [
-                f"* `{tag.symbol.removeprefix(package + '.')}`: {tag.text}"
-                for tag in books.tags
-                if tag.kind == kind and _package(tag) == package
-            ]
-            parts += [f"### {kind}\n", "\n".join(lines) + "\n"] if lines else []
+        parts += [f"* {_link(tag, DEVIATIONS)}: {tag.words.rstrip('.')}.{_arrow(tag)}" for tag in tags]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def unstated(books: Books) -> str:
+    """The Markdown tables of what the papers leave open: what is done here, and what changes it."""
+    parts = ["# What the papers leave open\n", NOTICE]
+    for package, tags in _choices(books, "Unstated"):
+        parts.append(f"## {package}\n\n| left open | here | changed by | code |\n|---|---|---|---|")
+        for tag in tags:
+            what, _, choice = tag.words.rstrip(".").partition("; ")
+            options = "fixed" if tag.options == ["fixed"] else ", ".join(f"`{option}`" for option in tag.options)
+            parts.append(f"| {_cell(what)} | {_cell(choice)} | {options} | {_link(tag, UNSTATED)} |")
+        parts.append("")
     return "\n".join(parts)
 
 
 def summary(books: Books) -> str:
     """The README's block: a line per paper, with how many of its promised places are implemented and checked."""
     lines = ["| paper | places | implemented | checked by tests |", "|---|---:|---:|---:|"]
-    for paper in books.titles:
-        places = [place for place in books.promises if place[0] == paper]
-        counts = (len(places), sum(p in books.sources for p in places), sum(p in books.checks for p in places))
-        lines.append(f"| {paper} | {' | '.join(map(str, counts))} |")
+    lines += [f"| {paper} | {' | '.join(map(str, _counts(books, paper)))} |" for paper in books.titles]
     return "\n".join(lines) + "\n"
 
 
 def written(root: Path, books: Books) -> dict[Path, str]:
     """Every generated file with the text it should have."""
-    files = {root / "docs/traceability.md": table(books), root / "docs/deviations.md": deviations(books)}
+    files = {OVERVIEW: overview(books), DEVIATIONS: deviations(books), UNSTATED: unstated(books)}
+    files |= {PAPERS / f"{_slug(paper)}.md": paper_page(books, paper) for paper in books.titles}
+    texts = {root / path: text for path, text in files.items()}
     readme = root / "README.md"
     if readme.is_file():
         text = readme.read_text(encoding="utf-8")
-        files[readme] = SUMMARY.sub(lambda found: found[1] + summary(books) + found[2], text)
-    return files
+        texts[readme] = SUMMARY.sub(lambda found: found[1] + summary(books) + found[2], text)
+    return texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verifies, and with `--write` renews the generated files; returns the exit status."""
     parser = argparse.ArgumentParser(description="Hold the code and the tests to papers.toml.")
-    parser.add_argument("--write", action="store_true", help="write the generated tables")
+    parser.add_argument("--write", action="store_true", help="write the generated pages")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent, help="of the repository")
     options = parser.parse_args(arguments)
     books = read_books(options.root)
     problems = list(books.problems)
-    for path, text in written(options.root, books).items():
+    texts = written(options.root, books)
+    for path in set((options.root / PAPERS).glob("*.md")) - set(texts):
         if options.write:
+            path.unlink()
+        else:
+            problems.append(f"{path.relative_to(options.root)} is of no paper: run `nox -s traceability -- --write`")
+    for path, text in texts.items():
+        if options.write:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
             problems.append(f"{path.relative_to(options.root)} is out of date: run `nox -s traceability -- --write`")
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
     counts = f"{len(books.promises)} places promised, {len(books.sources)} implemented, {len(books.checks)} checked"
-    print(f"{counts}; {len(problems)} problems")
+    print(f"{counts}, {len(books.left_out)} left out; {len(problems)} problems")
     return 1 if problems else 0
 
 
-def _module_parts(path: Path) -> list[str]:
-    parts = list(path.with_suffix("").parts)
-    if "src" in parts:
-        parts = parts[parts.index("src") + 1 :]
-    elif "tests" in parts:
-        parts = parts[-1:]
-    return parts[:-1] if parts[-1] == "__init__" else parts
+def _rows(books: Books, place: Place, promise: Promise, page: Path) -> Iterator[str]:
+    sources, checks = by_package(books.sources.get(place, [])), books.checks.get(place, [])
+    for number, (package, tags) in enumerate(sources.items()):
+        own = [tag for tag in checks if _distribution(tag) == _distribution(tags[0])]
+        others = [
+            tag for tag in checks if not any(_distribution(tag) == _distribution(of[0]) for of in sources.values())
+        ]
+        tests = [_link(tag, page, _phrase(tag)) for tag in [*own, *(others if number == 0 else [])]]
+        results = [] if number else [_file(path, page) for path in books.results.get(place, [])]
+        name = f"{promise.place}<br>*{promise.kind}*" if number == 0 else ""
+        code = "<br>".join(_link(tag, page) for tag in tags)
+        yield f"| {name} | {package} | {code} | {';<br>'.join(tests)} | {'<br>'.join(results)} |"
 
 
-def _package(tag: Tag) -> str:
-    return tag.symbol.split(".")[0]
+def _distribution(tag: Tag) -> str:
+    """The folder that holds both a package's code and its tests."""
+    return "/".join(tag.path.parts[: 2 if tag.path.parts[0] == "packages" else 1])
 
 
-def _links(entries: dict[Place, list[Tag]], place: Place) -> str:
-    return "<br>".join(f"[`{tag.symbol}`](../{tag.path.as_posix()})" for tag in entries.get(place, []))
+def _phrase(tag: Tag) -> str:
+    return tag.symbol.split(".")[-1].removeprefix("test_").replace("_", " ")
+
+
+def _link(tag: Tag, page: Path, text: str | None = None) -> str:
+    inside = tag.symbol.removeprefix(".".join(module_parts(tag.path))).removeprefix(".")
+    target = os.path.relpath(tag.path, page.parent) + (f"#{inside}" if inside else "")
+    return f"[{text or f'`{tag.name}`'}]({target})"
+
+
+def _file(path: Path, page: Path) -> str:
+    return f"[{path.stem}]({os.path.relpath(path, page.parent)})"
+
+
+def _choices(books: Books, kind: str) -> list[tuple[str, list[Tag]]]:
+    return sorted(by_package([tag for tag in books.tags if tag.kind == kind]).items())
+
+
+def _arrow(tag: Tag) -> str:
+    return f" → {', '.join(f'`{option}`' for option in tag.options)}" if set(tag.options) - {"fixed"} else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _counts(books: Books, paper: str) -> tuple[int, int, int]:
+    places = [place for place in books.promises if place[0] == paper]
+    return len(places), sum(place in books.sources for place in places), sum(place in books.checks for place in places)
+
+
+def _title(text: str) -> str:
+    return text.split(": ", 1)[1].rsplit(". ", 1)[0]
+
+
+def _slug(paper: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", paper.lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ def both_losses(prediction, features):
 
 
 def test_input_and_output_are_those_of_the_submodule():
+    """Checks: ConPreDiff Figure 1"""
     model, x = Denoiser(), torch.randn(2, 3)
     with capture(model, "blocks") as captured:
         prediction = model(x)
@@ -112,6 +113,7 @@ def test_input_and_output_are_those_of_the_submodule():
 
 
 def test_one_capture_serves_a_whole_run():
+    """Checks: ConPreDiff Figure 1"""
     model = Denoiser()
     captured = capture(model, "last")
     for _ in range(3):

@@ -25,6 +25,7 @@ def test_draws_have_the_moments_of_the_distribution(log_scale, factor, generator
     """With FNN_n the identity, samples have mean mu and std exp(factor x).
 
     Checks: ConPreDiff distribution decoder
+    Checks: NWR-GAE neighbourhood decoder
     """
     decoder = randomised(DistributionDecoder(6, 4, latent=4, log_scale=log_scale), generator)
     decoder.generate = torch.nn.Identity()
@@ -53,7 +54,10 @@ def test_draws_are_the_reparameterised_formula(generator):
 
 @pytest.mark.parametrize("decode", [DistributionDecoder(8, 3, kernel_size=1), DistributionDecoder(8, 3, kernel_size=3)])
 def test_kernel_size_is_the_reach_of_a_unit(decode, generator):
-    """With kernel 1 a unit's samples depend on its own features alone, and on no other's."""
+    """With kernel 1 a unit's samples depend on its own features alone, and on no other's.
+
+    Checks: ConPreDiff context head
+    """
     features = torch.randn(1, 8, 7, 7, generator=generator, requires_grad=True)
     decode(features, 2, generator=generator)[..., 3, 3].sum().backward()
     touched = features.grad.abs().sum((0, 1)) > 0
@@ -111,7 +115,10 @@ def test_bad_input_is_named(call, message):
 
 
 def test_default_blocks_are_residual_ones(generator):
-    """The same parameters by name, and the same numbers, as with the block given."""
+    """The same parameters by name, and the same numbers, as with the block given.
+
+    Checks: ConPreDiff context head
+    """
     torch.manual_seed(0)
     plain = DistributionDecoder(8, 3)
     torch.manual_seed(0)
@@ -125,7 +132,10 @@ def test_default_blocks_are_residual_ones(generator):
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_attention_is_that_of_torch(heads, dtype, generator):
-    """Against `torch.nn.MultiheadAttention` with the same weights."""
+    """Against `torch.nn.MultiheadAttention` with the same weights.
+
+    Checks: ConPreDiff context head
+    """
     block = randomised(TransformerBlock(8, heads=heads), generator).to(dtype)
     peer = torch.nn.MultiheadAttention(8, heads, batch_first=True, dtype=dtype)
     peer.load_state_dict(
@@ -149,7 +159,10 @@ def test_attention_in_bf16_on_a_cpu_agrees_with_single_precision(generator):
 
 
 def test_transformer_block_is_the_sum_of_its_parts(generator):
-    """Pre-norm residuals, each by hand."""
+    """Pre-norm residuals, each by hand.
+
+    Checks: ConPreDiff context head
+    """
     block = randomised(TransformerBlock(8, heads=2), generator)
     rows = torch.randn(2, 3, 4, 8, generator=generator)
     units = rows.reshape(2, 12, 8)

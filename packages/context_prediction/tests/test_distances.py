@@ -169,6 +169,7 @@ def test_widening_with_copies_changes_nothing(distance):
 
 
 def test_chamfer_by_definition():
+    """Checks: ConPreDiff surrogates of the matching"""
     a, b = two_sets(4, 6, 3)
     squared = (a[:, :, None] - b[:, None]).square().mean(-1)
     torch.testing.assert_close(chamfer(a, b), squared.amin(2).mean(1) + squared.amin(1).mean(1))
@@ -266,7 +267,10 @@ def test_sliced_distance_depends_on_the_generator_alone():
 @needs_geomloss
 @needs_pot
 def test_sinkhorn_divergence_is_that_of_pot():
-    """Its three entropic terms from POT's log-domain plans, run to convergence."""
+    """Its three entropic terms from POT's log-domain plans, run to convergence.
+
+    Checks: ConPreDiff surrogates of the matching
+    """
     a, b = two_sets(3, 5, 2)
     blur, uniform = 0.5, torch.full((5,), 0.2, dtype=torch.float64)
     entropy = 2 * blur**2
@@ -282,7 +286,10 @@ def test_sinkhorn_divergence_is_that_of_pot():
 
 @needs_geomloss
 def test_sinkhorn_divergence_between_its_limits():
-    """Little blur: Wasserstein. Much blur: the squared distance of the means."""
+    """Little blur: Wasserstein. Much blur: the squared distance of the means.
+
+    Checks: ConPreDiff surrogates of the matching
+    """
     a, b = two_sets(6, 5, 3)
     torch.testing.assert_close(SHARP(a, b), wasserstein(a, b), rtol=2e-2, atol=0)
     far = Sinkhorn(blur=100.0, diameter=200.0)(a, b)

@@ -287,6 +287,7 @@ def test_rings_apart_are_a_term_each(generator):
     """Draws, both of the decoder's distributions and the matching redone ring by ring from the same numbers.
 
     Checks: ConPreDiff neighbourhood distribution loss
+    Checks: ConPreDiff several strides
     """
     context = ContextPrediction(features=8, target=3, stride=(1, 3), apart=True, samples=4)
     features, target = torch.randn(2, 8, 7, 7, generator=generator), torch.randn(2, 3, 7, 7, generator=generator)
@@ -304,6 +305,7 @@ def test_rings_apart_are_a_term_each(generator):
 
 
 def test_rings_together_are_one_neighbourhood():
+    """Checks: ConPreDiff several strides"""
     one, rings = (ContextPrediction(features=8, target=3, stride=s) for s in (3, (1, 2, 3)))
     rings.load_state_dict(one.state_dict())
     features, target = torch.randn(2, 8, 8, 8), torch.randn(2, 3, 8, 8)

@@ -81,6 +81,7 @@ def test_rings_apart_are_the_neighbourhood_taken_apart(grid, border):
     """The neighbours of its rings are those of the neighbourhood, each once.
 
     Checks: ConPreDiff neighbourhood definition
+    Checks: ConPreDiff several strides
     """
     whole = Neighbourhood(3, border)
     values = position_map(1, grid) + 1
@@ -209,6 +210,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 / 72)
 
 
 def test_draws_without_replacement_differ_and_exhaust_the_neighbourhood(generator):
+    """Checks: NWR-GAE sampling of neighbours"""
     neighbourhood = Neighbourhood(2)
     drawn = neighbourhood.draw(position_map(3, (6, 7)), 8, replacement=False, generator=generator)
     corner = drawn[:, :, 0, 0, 0].sort(1).values
@@ -217,6 +219,7 @@ def test_draws_without_replacement_differ_and_exhaust_the_neighbourhood(generato
 
 
 def test_pairs_drawn_without_replacement_are_equally_likely(generator):
+    """Checks: NWR-GAE sampling of neighbours"""
     drawn = Neighbourhood(1).draw(position_map(6000, (2, 2)), 2, replacement=False, generator=generator).long()
     first, second = drawn[:, 0, 0, 0, 0], drawn[:, 1, 0, 0, 0]
     pairs = torch.bincount(4 * first + second, minlength=16)

@@ -32,6 +32,7 @@ def model() -> TokenTransformer:
 
 @pytest.mark.parametrize("route", [Exact(), Exact(by_gumbel_noise), ReleasedStride(1), FewerTokens()], ids=str)
 def test_kept_tokens_are_kept_in_every_state_and_the_rest_is_filled(model: TokenTransformer, route) -> None:
+    """Checks: VQ-Diffusion inpainting"""
     schedule = Schedule.released if isinstance(route, FewerTokens | ReleasedStride) else Schedule.paper
     process = ForwardProcess(schedule(T, K))
     states = list(trajectory(model, (2, 12), process=process, route=route, kept=Kept(CLEAN, FILL)))
@@ -57,6 +58,7 @@ def test_filled_tokens_follow_from_those_that_are_kept() -> None:
     """Oracle: three dependent tokens with a known law; the third, given the first two, as often as that law says.
 
     Checks: Improved VQ-Diffusion fewer tokens per step
+    Checks: VQ-Diffusion inpainting
     """
     joint = torch.tensor([[[0.3, 0.05], [0.05, 0.1]], [[0.1, 0.05], [0.05, 0.3]]], dtype=torch.float64)
 

@@ -8,6 +8,7 @@ from vq_autoencoder import Remapping
 
 @pytest.mark.parametrize(("codes", "used"), [(8192, 2887), (1024, 548), (16384, 974)])
 def test_published_sizes_go_there_and_back(codes, used):
+    """Checks: VQ-Diffusion tokeniser, ImageBART used codes"""
     chosen = torch.randperm(codes, generator=torch.Generator().manual_seed(0))[:used]
     remapping = Remapping.from_used(chosen, codes)
     tokens = torch.arange(used).view(1, -1, 1)
@@ -27,7 +28,10 @@ def test_table_equals_a_loop(labels):
 
 
 def test_dead_codes_that_share_token_zero():
-    """The layout of VQ-Diffusion's table: 5306 dead codes on token 0, the others numbered on."""
+    """The layout of VQ-Diffusion's table: 5306 dead codes on token 0, the others numbered on.
+
+    Checks: VQ-Diffusion tokeniser
+    """
     dead = torch.zeros(8192, dtype=torch.bool)
     dead[torch.randperm(8192, generator=torch.Generator().manual_seed(0))[:5306]] = True
     table = torch.where(dead, 0, (~dead).cumsum(0))

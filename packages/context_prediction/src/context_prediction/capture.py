@@ -30,6 +30,8 @@ def capture(model: nn.Module, name: str, *, select: Callable[..., Tensor] | None
 
     Raises:
         ValueError: no submodule of this name; the nearest names are suggested.
+
+    Source: ConPreDiff Figure 1
     """
     return Captured(_submodule(model, name), name, select)
 

@@ -45,6 +45,7 @@ class DistributionDecoder(nn.Module):
         ValueError: `rings` below 1; `kernel_size` beside a `block` of your own; features of another width.
 
     Source: ConPreDiff distribution decoder
+    Source: NWR-GAE neighbourhood decoder
     Unstated: widths and depths; two residual blocks, linear networks for mu and sigma, two hidden layers in FNN_n
         [width, latent, depth, block].
     """

@@ -39,6 +39,8 @@ def chamfer(a: LeftSet, b: OtherSet) -> Distances:
 
     Raises:
         ValueError: sets of different width or leading axes, or an empty one.
+
+    Source: ConPreDiff surrogates of the matching
     """
     a, b = as_sets(a, b)
     lengths = torch.cdist(a.detach(), b.detach(), compute_mode=EXACT)
@@ -130,6 +132,8 @@ class Sinkhorn:
     Raises:
         ValueError: settings out of range; sets of different width or leading axes, or an empty one.
         ImportError: geomloss is not installed.
+
+    Source: ConPreDiff surrogates of the matching
     """
 
     blur: float = 0.05

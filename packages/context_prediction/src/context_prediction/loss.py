@@ -57,7 +57,7 @@ class ContextPrediction(nn.Module):
             (left unchecked with `check_finite=False`), `samples` or `chunk` below 1.
         TypeError: integer features or targets.
 
-    Source: ConPreDiff neighbourhood distribution loss, removal at inference
+    Source: ConPreDiff neighbourhood distribution loss, several strides, removal at inference
     Deviation: mean over units and channels where the equation sums over units: 1/(n c), not 1 [fixed].
     Unstated: the number of draws; 5, NWR-GAE's default [samples].
     Unstated: whether the target is noisy, and whether it receives gradients; it is clean and receives none [fixed].

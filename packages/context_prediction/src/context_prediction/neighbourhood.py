@@ -58,7 +58,7 @@ class Neighbourhood:
         ValueError: `stride` below 1, no ring or one twice; in use, a grid on which the border is not defined or some
             unit has no neighbour.
 
-    Source: ConPreDiff neighbourhood definition
+    Source: ConPreDiff neighbourhood definition, several strides
     Unstated: what stands beyond the border; nothing (`Border.VALID`): each unit is weighed by its own neighbours
         [border].
     """
@@ -127,6 +127,7 @@ class Neighbourhood:
             ValueError: `q` below 1, or, without replacement, above the smallest neighbourhood.
 
         Source: ConPreDiff neighbourhood definition
+        Source: NWR-GAE sampling of neighbours
         Unstated: with or without replacement; i.i.d., after the definition of an empirical measure [replacement].
         """
         b, _, *grid = values.shape

@@ -56,6 +56,7 @@ class ResidualBlock(nn.Module):
     Raises:
         ValueError: an even kernel, or a grid of more than three dimensions.
 
+    Source: ConPreDiff context head
     Unstated: the block's norm and kernel; over the channels of each unit, and 1, so that one unit tells its context
         [kernel_size, ContextPrediction.block].
     """
@@ -83,6 +84,8 @@ class TransformerBlock(nn.Module):
 
     Raises:
         ValueError: heads that do not divide the width.
+
+    Source: ConPreDiff context head
     """
 
     pointwise = False
@@ -114,6 +117,8 @@ class Trunk(nn.Module):
     """Project features to the head's width and pass them through blocks; rows `(b, *grid, width)` out.
 
     With `timed`, a learned embedding of the time is added before the blocks, of which `block` makes `depth`.
+
+    Source: ConPreDiff context head
     """
 
     def __init__(self, features: int, width: int, *, depth: int, block: Block, dimensions: int, timed: bool) -> None:

@@ -30,6 +30,7 @@ def inpaint(
     For a mask of pixels see `token_mask`; for the states on the way, give `trajectory` what is `Kept`.
 
     Source: VQ-Diffusion reverse process
+    Source: VQ-Diffusion inpainting
     """
     return sample(
         denoiser,

@@ -79,6 +79,7 @@ def _taming() -> tuple[Preset, ...]:
     """The VQGANs of taming-transformers that VQ-Diffusion and ImageBART stand on.
 
     Source: VQGAN quantisation
+    Source: VQ-Diffusion tokeniser
     Unstated: batch and adversary of the Gumbel VQGAN; a batch of 8, the adversary of the other ImageNet VQGAN [fixed].
     """
     f16 = _published(1, 1, 2, 2, 4, attention=(16,))

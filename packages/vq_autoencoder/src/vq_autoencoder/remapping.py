@@ -23,6 +23,8 @@ class Remapping:
 
     Raises:
         ValueError: a table points outside the other.
+
+    Source: VQ-Diffusion tokeniser, ImageBART used codes
     """
 
     to_token: Int64[Tensor, " k"]
