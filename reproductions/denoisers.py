@@ -21,6 +21,7 @@ from reproductions.located import Located
 from reproductions.profiles import Denoiser, has_bf16
 from reproductions.runner import run
 from reproductions.stages import (
+    beside,
     coding,
     conditions,
     denoiser_scores,
@@ -30,6 +31,7 @@ from reproductions.stages import (
     preparing,
     token_denoising,
 )
+from reproductions.tasks import Inpainting, Task
 from reproductions.training import TrainingSettings
 
 Recipe = TypeVar("Recipe", bound=Denoiser)
@@ -171,13 +173,47 @@ def token_inputs(options: DenoiserOptions, source: Stage) -> dict[str, Stage]:
     return {**inputs, "clean": Stage("tokens", coding.encode_tokens, coding.Encoding(options.flip), inputs)}
 
 
+@dataclass(frozen=True)
+class ContinuousModel:
+    """The stage that trains a denoiser of latents or pixels, the stages that it reads, and the shape of an example."""
+
+    training: latent_denoising.Training
+    shape: tuple[int, ...]
+    inputs: Mapping[str, Stage]
+    model: Stage
+
+    @property
+    def walk(self) -> latent_denoising.Walk:
+        """How its recipe says that it is sampled; ValueError where there is no such walk."""
+        recipe = self.training.denoiser
+        walk = latent_denoising.Walk.of(recipe, self.training.told.guidance(recipe.guidance))
+        walk.check(recipe.levels)
+        return walk
+
+
 def plan_continuous(options: DenoiserOptions) -> Plan:
     """The stages of a denoiser of latents, or of pixels where no autoencoder is given."""
+    made = continuous_model(options)
+    training, walk = made.training, made.walk
+    reading = {**made.inputs, "model": made.model}
+
+    def drawn(walk: latent_denoising.Walk) -> Stage:
+        walk.check(training.denoiser.levels)
+        drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
+        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, reading)
+
+    filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
+    fill = Stage("inpainting", filling.latents, filled, reading)
+    return plan_of("continuous", options, made.inputs, made.model, math.prod(made.shape), drawn, walk, fill)
+
+
+def continuous_model(options: DenoiserOptions, task: Task | None = None) -> ContinuousModel:
+    """The training of a denoiser of latents or pixels: to draw, or for a task."""
     source, told = source_of(options)
     recipe = _recipe(LATENTS, options.preset or ("latents" if options.autoencoder else "pixels"), options)
     shape: tuple[int, ...] = (3, options.resolution, options.resolution)
     inputs = {"data": source}
-    training = latent_denoising.Training(recipe, _with_encoder(told, recipe), flip=options.flip)
+    training = latent_denoising.Training(recipe, _with_encoder(told, recipe), flip=options.flip, task=task)
     if options.autoencoder is not None:
         coder = coding.coder_at(options.autoencoder, options.resolution, tokens=False)
         side = options.resolution // coder.factor
@@ -185,32 +221,24 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         inputs["autoencoder"] = borrowed(options.autoencoder)
         inputs["clean"] = Stage("latents", coding.encode_latents, coding.Encoding(options.flip), inputs.copy())
         training = replace(training, flip=False)
-    halved = 2 ** (len(recipe.network["multipliers"]) - 1)
-    if shape[-1] % halved:
-        raise ValueError(
-            f"--resolution: {options.resolution} pixels give examples of side {shape[-1]}, which the "
-            f"{len(recipe.network['multipliers'])} levels of the U-Net do not halve; take a multiple of "
-            f"{halved * options.resolution // shape[-1]}"
-        )
+    _check_side(recipe.network.get("multipliers", (1,)), options.resolution, shape[-1])
+    if isinstance(task, Inpainting):
+        number = min(task.masks, recipe.training.samples)
+        masking = beside.TrainingMasks(number, options.resolution, options.seed)
+        inputs["masks"] = Stage("training masks", beside.draw_training_masks, masking)
     inputs = {**inputs, **_captions(source, recipe, told)}
-    model = Stage(
-        "continuous train",
-        latent_denoising.train,
-        training,
-        inputs,
-        size=partial(latent_denoising.size, training, shape),
-        shared=True,
-    )
+    size = partial(latent_denoising.size, training, shape)
+    model = Stage("continuous train", latent_denoising.train, training, inputs, size=size, shared=True)
+    return ContinuousModel(training, shape, inputs, model)
 
-    def drawn(walk: latent_denoising.Walk) -> Stage:
-        walk.check(recipe.levels)
-        drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
-        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, {**inputs, "model": model})
 
-    walk = latent_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.clip)
-    filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
-    fill = Stage("inpainting", filling.latents, filled, {**inputs, "model": model})
-    return plan_of("continuous", options, inputs, model, math.prod(shape), drawn, walk, fill)
+def _check_side(multipliers: Sequence[int], resolution: int, side: int) -> None:
+    halved = 2 ** (len(multipliers) - 1)
+    if side % halved:
+        raise ValueError(
+            f"--resolution: {resolution} pixels give examples of side {side}, which the {len(multipliers)} levels of "
+            f"the U-Net do not halve; take a multiple of {halved * resolution // side}"
+        )
 
 
 def plan_of(
@@ -224,12 +252,7 @@ def plan_of(
     filled: Stage,
 ) -> Plan:
     """The stages that follow the training, whatever it trains."""
-    weights = None
-    if options.features is not None:
-        if not options.features.is_file():
-            raise FileNotFoundError(f"--features: there is no file {options.features}")
-        weights = Located(options.features)
-    featuring = denoiser_scores.Featuring(weights, options.held_out)
+    featuring = featuring_of(options)
     real = Stage("real features", denoiser_scores.real_features, featuring, {"data": inputs["data"]})
     reading = {"data": inputs["data"], "real": real}
 
@@ -251,6 +274,18 @@ def plan_of(
         ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
     floor = scored("real", None, conditions.HELD_OUT, told.classes)
     return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled, filled)
+
+
+def featuring_of(options: DenoiserOptions) -> denoiser_scores.Featuring:
+    """The features in which samples are compared with real pictures.
+
+    Raises:
+        FileNotFoundError: for weights that are not there.
+    """
+    if options.features is not None and not options.features.is_file():
+        raise FileNotFoundError(f"--features: there is no file {options.features}")
+    weights = None if options.features is None else Located(options.features)
+    return denoiser_scores.Featuring(weights, options.held_out)
 
 
 def source_of(options: DenoiserOptions) -> tuple[Stage, Conditioning]:

@@ -92,7 +92,8 @@ def restored(kind: Any, value: Any) -> Any:
         return None
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        (inner,) = (each for each in arguments if each is not NoneType)
+        kinds = [each for each in arguments if each is not NoneType]
+        (inner,) = kinds if len(kinds) == 1 else [each for each in kinds if _names(each) == set(value)]
         return restored(inner, value)
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
@@ -103,6 +104,10 @@ def restored(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value)
     return value
+
+
+def _names(kind: Any) -> set[str]:
+    return {each.name for each in fields(kind)}
 
 
 def _there(kind: Any, value: Mapping[str, Any]) -> Sequence[Any]:

@@ -196,7 +196,7 @@ class Tokens:
         return self.tokens.shape[1]
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        return self.tokens[_sides(self.tokens, indices, generator), indices]
+        return self.tokens[sides(len(self.tokens), indices, generator), indices]
 
 
 class Latents:
@@ -210,8 +210,16 @@ class Latents:
     def __len__(self) -> int:
         return self.mean.shape[1]
 
+    @property
+    def views(self) -> int:
+        """2 where there are mirrored ones too, otherwise 1."""
+        return len(self.mean)
+
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        view = _sides(self.mean, indices, generator)
+        return self.seen(sides(self.views, indices, generator), indices, generator)
+
+    def seen(self, view: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """The examples at these indices; where view (b,) is 1, mirrored."""
         mean, deviation = self.mean[view, indices], self.deviation[view, indices]
         return mean + deviation * torch.randn(mean.shape, generator=generator, device=generator.device)
 
@@ -227,16 +235,29 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def views(self) -> int:
+        """2 where there are mirrored ones too, otherwise 1."""
+        return 2 if self.flip else 1
+
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        images = to_signed(self.images[indices])
         if not self.flip:
-            return images
-        mirrored = torch.randint(2, (len(images), 1, 1, 1), generator=generator, device=generator.device).bool()
-        return torch.where(mirrored, images.flip(-1), images)
+            return to_signed(self.images[indices])
+        return self.seen(sides(self.views, indices, generator), indices, generator)
+
+    def seen(self, view: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """The examples at these indices; where view (b,) is 1, mirrored."""
+        return to_signed(seen(self.images[indices], view))
 
 
-def _sides(views: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randint(len(views), (len(indices),), generator=generator, device=generator.device)
+def seen(images: Tensor, view: Tensor) -> Tensor:
+    """Images (b, 3, H, W), those mirrored whose view (b,) is 1."""
+    return torch.where(view.bool()[:, None, None, None], images.flip(-1), images)
+
+
+def sides(views: int, indices: Tensor, generator: torch.Generator) -> Tensor:
+    """A view for each of these indices, by chance."""
+    return torch.randint(views, (len(indices),), generator=generator, device=generator.device)
 
 
 class Decoder:

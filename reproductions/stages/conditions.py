@@ -24,12 +24,12 @@ def read(desk: Desk) -> None:
 
 @dataclass(frozen=True)
 class Prompts:
-    """What samples are drawn for: labels (b,), caption tokens (b, l) or nothing, and the same in words."""
+    """What samples are drawn for: labels (b,), caption tokens (b, l), more or nothing, and the same in words."""
 
-    values: Tensor | None
+    values: Any
     words: tuple[str, ...]
 
-    def of(self, which: range) -> Tensor | None:
+    def of(self, which: range) -> Any:
         """The values of some of the samples."""
         return None if self.values is None else self.values[which.start : which.stop]
 

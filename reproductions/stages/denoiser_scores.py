@@ -1,6 +1,7 @@
 """Scores of samples against real pictures: features of the real ones once, then each set of samples."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from reproductions.located import Located
 from reproductions.stages import conditions
 from reproductions.stages.evaluating import (
     FeatureSpace,
+    Score,
     Scoring,
     proportion,
     score_facts,
@@ -76,6 +78,16 @@ def score(desk: Desk) -> None:
             right = cifar_resnet(weights.path).linear(fake).argmax(1) == _labels(desk, len(fake))
         found.append(proportion(right, f"class accuracy[{space.name}]"))
     write_json(desk.folder / "scores.json", {"scores": [score_facts(each) for each in found], "notes": notes})
+
+
+def compared(
+    desk: Desk, images: Tensor, featuring: Featuring, split: str, metrics: Sequence[str], resamples: int
+) -> tuple[list[Score], list[str]]:
+    """Scores of uint8 images against the features of a split in input "real", and what has to be said about them."""
+    space = _space(featuring, images.shape[-1])
+    real = side_of("real", load_file(desk.inputs["real"] / "features.safetensors")[split], space)
+    fake = side_of("samples", _features(images, featuring, desk), space)
+    return scores_of(real, fake, space, metrics, Scoring(resamples))
 
 
 def _labels(desk: Desk, number: int) -> Tensor:

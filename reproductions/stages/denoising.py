@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
@@ -22,6 +22,14 @@ Draw = Callable[["Conditional", Any, Sequence[torch.Generator]], Tensor]
 SHOWN, TIMES_SHOWN = 16, 10
 
 
+@runtime_checkable
+class Composite(Protocol):
+    """What is given besides what is told: it makes the whole condition, `reader` making that of what is told."""
+
+    def read_by(self, reader: nn.Module) -> Any:
+        """The denoiser's condition."""
+
+
 class Conditional(nn.Module):
     """A diffusion objective behind what makes its condition."""
 
@@ -36,11 +44,11 @@ class Conditional(nn.Module):
 
     def condition(self, given: Any) -> Any:
         """The denoiser's condition."""
+        if isinstance(given, Composite):
+            return given.read_by(self.reader)
         return None if given is None else self.reader(given)
 
-    def forward(
-        self, clean: Tensor, given: Any, *, step: int, generator: torch.Generator
-    ) -> Mapping[str, Tensor]:
+    def forward(self, clean: Tensor, given: Any, *, step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Mean loss of a batch and its parts."""
         denoising = self.objective(clean, self.condition(given), generator=generator)
         return {"loss": denoising.loss.mean(), **{name: term.mean() for name, term in denoising.terms.items()}}
@@ -135,9 +143,7 @@ def _show(
         board.add_text("samples for", "; ".join(wanted.words), index)
 
 
-def drawn(
-    module: Conditional, given: Any, generators: Sequence[torch.Generator], precision: str, draw: Draw
-) -> Tensor:
+def drawn(module: Conditional, given: Any, generators: Sequence[torch.Generator], precision: str, draw: Draw) -> Tensor:
     """Samples of a batch in the precision of the training."""
     where = device()
     with torch.inference_mode(), torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):

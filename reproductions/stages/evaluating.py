@@ -35,12 +35,17 @@ from diffusion_evaluation import (
     unit_rows,
 )
 from diffusion_evaluation import EXPAND as EXPAND
+from diffusion_evaluation import NARROW as NARROW
 from diffusion_evaluation import REPAINT_MASKS as REPAINT_MASKS
 from diffusion_evaluation import WIDE as WIDE
 from diffusion_evaluation import FeatureSpace as FeatureSpace
 from diffusion_evaluation import MaskKind as MaskKind
 from diffusion_evaluation import draw_masks as draw_masks
+from diffusion_evaluation import mean_score as mean_score
 from diffusion_evaluation import proportion as proportion
+from diffusion_evaluation import psnr as psnr
+from diffusion_evaluation import resize_bytes as resize_bytes
+from diffusion_evaluation import ssim as ssim
 from reproductions.cifar_resnet import cifar_resnet, layers
 
 STATISTICS_SUFFIXES = (".npz", ".safetensors")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -10,10 +9,12 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
-from reproductions.profiles import Continuous
-from reproductions.stages import conditions, denoising
-from reproductions.stages.coding import Clean, Latents, Pixels
+from reproductions.settings import Continuous
+from reproductions.settings import Solver as Solver
+from reproductions.stages import beside, conditions, denoising
+from reproductions.stages.coding import Decoder, Latents, Pixels
 from reproductions.stages.continuous import (
+    DISTANCES,
     TARGETS,
     Condition,
     DiT,
@@ -28,6 +29,7 @@ from reproductions.stages.continuous import (
     plms,
     schedule,
 )
+from reproductions.tasks import Inpainting, SuperResolution, Task
 from reproductions.text_to_image import device
 
 Network = UNet | DiT
@@ -35,36 +37,42 @@ Network = UNet | DiT
 
 @dataclass(frozen=True)
 class Training:
-    """A denoiser with its training and what it is told; flip: whether pixels are mirrored by chance."""
+    """A denoiser with its training and what it is told; flip: whether pixels are mirrored by chance.
+
+    task: what it is trained for, if not to draw.
+    """
 
     denoiser: Continuous
     told: Conditioning
     flip: bool = False
+    task: Task | None = None
 
-
-class Solver(StrEnum):
-    """Ways to take a step."""
-
-    DDIM = "DDIM"
-    DDPM = "DDPM"
-    PLMS = "PLMS"
-    HEUN = "Heun"
-    DPM = "DPM-Solver++"
+    @property
+    def augmented(self) -> bool:
+        """Whether the network reads to which step the small picture beside its state was noised."""
+        return isinstance(self.task, SuperResolution) and self.task.augmentation > 0
 
 
 @dataclass(frozen=True)
 class Walk:
-    """How to go from noise to pictures, and in how many steps; clip: bound of the clean estimate."""
+    """How to go from noise to pictures, and in how many steps; clip: bound of the clean estimate; eta: DDIM's noise."""
 
     steps: int
     guidance: float = 1.0
     clip: float | None = None
     solver: Solver = Solver.DDIM
+    eta: float = 0.0
+
+    @classmethod
+    def of(cls, recipe: Continuous, guidance: float) -> "Walk":
+        """That of a recipe."""
+        return cls(recipe.steps, guidance, recipe.clip, recipe.solver, recipe.eta)
 
     @property
     def name(self) -> str:
         """What tells it from other walks."""
-        return f"{self.solver} {self.steps} guidance {self.guidance:g}"
+        noise = f" eta {self.eta:g}" if self.eta and self.solver is Solver.DDIM else ""
+        return f"{self.solver} {self.steps} guidance {self.guidance:g}{noise}"
 
     @property
     def calls(self) -> int:
@@ -80,7 +88,8 @@ class Walk:
     def options(self) -> dict[str, Any]:
         """The sampler's arguments."""
         clip = None if self.solver in (Solver.PLMS, Solver.HEUN) else self.clip
-        return {"solver": SOLVERS[self.solver], "clip": clip}
+        eta = self.eta if self.solver is Solver.DDIM else 0.0
+        return {"solver": SOLVERS[self.solver], "clip": clip, "eta": eta}
 
 
 SOLVERS = {Solver.DDIM: ddim, Solver.DDPM: ancestral, Solver.PLMS: plms, Solver.HEUN: heun, Solver.DPM: dpm_solver}
@@ -103,12 +112,14 @@ def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
         network(settings, clean.shape),
         ForwardProcess(schedule(settings.denoiser)),
         target=TARGETS[settings.denoiser.target],
+        distance=DISTANCES[settings.denoiser.distance],
+        bound=settings.denoiser.bound,
         condition_dropout=settings.denoiser.dropout,
     )
     module = build(_reader(conditions.reader(desk, settings.told), settings.told), objective)
+    examples = _examples(desk, settings, clean)
     recipe = settings.denoiser
-    walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.clip)
-    examples = denoising.Told(desk, settings.told, clean)
+    walk = Walk.of(recipe, settings.told.guidance(recipe.guidance))
     kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, settings, clean.shape))
     if desk.leads:
         denoiser = kept.denoiser
@@ -117,26 +128,39 @@ def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
         kept.save(desk)
 
 
-def _clean(desk: Desk, settings: Training, where: torch.device) -> Clean:
+def _examples(desk: Desk, settings: Training, clean: Latents | Pixels) -> denoising.Examples:
+    if settings.task is None:
+        return denoising.Told(desk, settings.told, clean)
+    if isinstance(settings.task, Inpainting):
+        make = beside.holes(desk, Decoder(desk.inputs))
+    else:
+        process = ForwardProcess(schedule(settings.denoiser)).to(device())
+        make = beside.small(settings.task, process, clean.shape[1:])
+    return beside.Beside(desk, settings.told, clean, make)
+
+
+def _clean(desk: Desk, settings: Training, where: torch.device) -> Latents | Pixels:
     if "clean" in desk.inputs:
         return Latents(desk.inputs["clean"], where)
     return Pixels(desk.inputs["data"], where, flip=settings.flip)
 
 
 def _reader(module: nn.Module, told: Conditioning) -> nn.Module:
-    return Labelled() if told.kind is Kind.CLASS else module
+    return Labelled() if told.kind is Kind.CLASS and told.class_width is None else module
 
 
 def network(settings: Training, shape: Sequence[int]) -> Network:
     """A fresh U-Net for examples (c, h, w), or a DiT where the recipe has the arguments of one."""
     channels, *grid = shape
     own = settings.denoiser.network
+    read = channels + beside.channels(settings.task, channels)
     if kind_of(settings) is DiT:
         told = conditions.arguments(settings.told)
-        return DiT(in_channels=channels, out_channels=channels, grid=grid, **told, **own)
+        return DiT(in_channels=read, out_channels=channels, grid=grid, **told, **own)
     return UNet(
-        in_channels=channels,
+        in_channels=read,
         out_channels=channels,
+        augmented=settings.augmented,
         grid=grid if own.get("attention_positions") else None,
         **conditions.arguments(settings.told),
         **own,
@@ -151,7 +175,7 @@ def kind_of(settings: Training) -> type[Network]:
 def drawer(walk: Walk, settings: Training, shape: Sequence[int]) -> denoising.Draw:
     """What draws examples (b, c, h, w) along a walk."""
 
-    def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+    def draw(module: denoising.Conditional, given: Any, generators: Sequence[torch.Generator]) -> Tensor:
         process = module.objective.get_submodule("process")
         assert isinstance(process, ForwardProcess)
         drawn: Tensor = draw_latents(
