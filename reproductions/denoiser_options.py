@@ -91,3 +91,23 @@ class DiscreteOptions(ScaleOptions):
         given["temperature"] = None if self.temperature == 1 else self.temperature
         wrong = [f"--{name}" for name, value in given.items() if value is not None]
         return ", ".join(wrong) if wrong and self.kind != "imagebart" else None
+
+
+@dataclass(frozen=True)
+class ContinuousOptions(DenoiserOptions):
+    """What training a denoiser of latents or pixels takes."""
+
+    task: Literal["generate", "inpainting", "super-resolution"] = "generate"
+    """What it is trained for: to draw, to fill in behind masks, or to enlarge."""
+    factor: int | None = None
+    """Super-resolution: how many times smaller the pictures are that it enlarges (4)."""
+    augmentation: int | None = None
+    """Super-resolution: the small pictures are noised to steps up to this one, which the network reads too (0: never);
+    a model after another one in a cascade wants some."""
+
+    @property
+    def misplaced(self) -> str | None:
+        """An option that is not for this task, and was given all the same."""
+        given = {"factor": self.factor, "augmentation": self.augmentation}
+        wrong = [f"--{name}" for name, value in given.items() if value is not None]
+        return ", ".join(wrong) if wrong and self.task != "super-resolution" else None

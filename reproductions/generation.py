@@ -1,4 +1,4 @@
-"""`conprediff sample` and `conprediff inpaint`: pictures of a trained run, each written once, each by its own seed."""
+"""`conprediff sample`, `inpaint` and `upscale`: pictures of a trained run, each written once, each by its own seed."""
 
 import json
 import os
@@ -16,14 +16,15 @@ from tqdm import tqdm
 
 from reproductions.artefacts import plain, write_json
 from reproductions.command import carry_out
-from reproductions.generation_options import GenerationOptions, InpaintOptions, SampleOptions
+from reproductions.generation_options import GenerationOptions, InpaintOptions, SampleOptions, UpscaleOptions
 from reproductions.grids import picture, png
 from reproductions.hiding import check_mask, masks
 from reproductions.located import Located
 from reproductions.picture_source import PictureSource
 from reproductions.pictures import BadPicture, decode, fit
-from reproductions.prompting import for_pictures, for_samples
+from reproductions.prompting import for_pictures, for_samples, for_words
 from reproductions.stages.generating import Asked, Opened, opened
+from reproductions.tasks import Inpainting, SuperResolution, Task
 from reproductions.trained_runs import TrainedRun, trained_run
 
 MANIFEST = "manifest.json"
@@ -38,6 +39,11 @@ def sample(options: SampleOptions) -> int:
 def inpaint(options: InpaintOptions) -> int:
     """Fill pictures in; returns the exit code."""
     return _command(options, _inpaint)
+
+
+def upscale(options: UpscaleOptions) -> int:
+    """Enlarge pictures; returns the exit code."""
+    return _command(options, _upscale)
 
 
 def _command(options: Any, work: Callable[[Any, TrainedRun, Opened], Callable[[], None]]) -> int:
@@ -57,6 +63,8 @@ def _command(options: Any, work: Callable[[Any, TrainedRun, Opened], Callable[[]
 def _sample(options: SampleOptions, run: TrainedRun, model: Opened) -> Callable[[], None]:
     if options.number < 1:
         raise ValueError(f"--number must be at least 1, got {options.number}")
+    if model.task is not None:
+        raise ValueError(f"--run: {_trained_to(model.task)}")
     wanted = for_samples(model, options.number, options.captions, options.only)
     names = [f"{i:05d}" for i in range(options.number)]
     facts = _facts(options, run, model)
@@ -70,15 +78,12 @@ def _sample(options: SampleOptions, run: TrainedRun, model: Opened) -> Callable[
 
 
 def _inpaint(options: InpaintOptions, run: TrainedRun, model: Opened) -> Callable[[], None]:
-    source = _source(options.images, model.side)
-    images = options.images.expanduser().resolve()
-    if options.out.expanduser().resolve() == (images if images.is_dir() else images.parent):
-        raise ValueError(f"--out: {options.out} is where the pictures are; choose another folder")
+    if isinstance(model.task, SuperResolution):
+        raise ValueError(f"--run: {_trained_to(model.task)}")
+    source, names = _pictures(options, model.side)
     check_mask(options.mask, model.side)
     way = _way(options, model)
     wanted = for_pictures(model, len(source), options.condition)
-    stems = [Path(source.where(i)).stem for i in range(len(source))]
-    names = stems if len(set(stems)) == len(stems) else [f"{i:05d}" for i in range(len(source))]
     mask = str(Located(Path(options.mask))) if Path(options.mask).expanduser().is_file() else options.mask
     facts = {**_facts(options, run, model), "way": way, "mask": mask, "images": source.fingerprint}
 
@@ -90,6 +95,52 @@ def _inpaint(options: InpaintOptions, run: TrainedRun, model: Opened) -> Callabl
         )
 
     return lambda: _write(options, facts, dict(zip(names, wanted.words, strict=True)), make)
+
+
+def _upscale(options: UpscaleOptions, run: TrainedRun, model: Opened) -> Callable[[], None]:
+    task = model.task
+    if not isinstance(task, SuperResolution):
+        why = "it was trained to draw; `conprediff sample` draws pictures" if task is None else _trained_to(task)
+        raise ValueError(f"--run: {why}; `train continuous --task super-resolution` trains what enlarges")
+    if not 0 <= options.level <= task.augmentation:
+        raise ValueError(
+            f"--level: {options.level} is not in 0..{task.augmentation}, the steps to which small pictures were noised "
+            "in the training (its --augmentation)"
+        )
+    source, names = _pictures(options, model.side // task.factor)
+    words = drawn_for(options.images, names) if options.condition is None and model.told.kind != "none" else None
+    wanted = for_pictures(model, len(source), options.condition) if words is None else for_words(model, words)
+    facts = {**_facts(options, run, model), "level": options.level, "images": source.fingerprint}
+
+    def make(which: Sequence[int]) -> Tensor:
+        small = torch.stack([_read(source, i) for i in which])
+        given = None if wanted.values is None else wanted.values[list(which)]
+        return model.enlarge(small, given, which, options.seed, level=options.level)
+
+    return lambda: _write(options, facts, dict(zip(names, wanted.words, strict=True)), make)
+
+
+def drawn_for(folder: Path, names: Sequence[str]) -> list[str] | None:
+    """What the pictures of a folder were drawn for, where one of these commands wrote it."""
+    manifest = folder.expanduser() / MANIFEST
+    told = json.loads(manifest.read_text())["pictures"] if manifest.is_file() else {}
+    return [told[name] for name in names] if set(names) <= told.keys() else None
+
+
+def _trained_to(task: Task) -> str:
+    command, what = ("inpaint", "fill in") if isinstance(task, Inpainting) else ("upscale", "enlarge")
+    return f"it was trained to {what}; `conprediff {command}` does that"
+
+
+def _pictures(options: InpaintOptions | UpscaleOptions, side: int) -> tuple["PictureSource | OnePicture", list[str]]:
+    """The pictures that are asked for, brought to a side, and their names; they are not where others are written."""
+    source = _source(options.images, side)
+    images = options.images.expanduser().resolve()
+    if options.out.expanduser().resolve() == (images if images.is_dir() else images.parent):
+        raise ValueError(f"--out: {options.out} is where the pictures are; choose another folder")
+    stems = [Path(source.where(i)).stem for i in range(len(source))]
+    names = stems if len(set(stems)) == len(stems) else [f"{i:05d}" for i in range(len(source))]
+    return source, names
 
 
 class OnePicture:
@@ -125,6 +176,10 @@ def _read(source: PictureSource | OnePicture, index: int) -> Tensor:
 
 def _way(options: InpaintOptions, model: Opened) -> str:
     """The way to fill in that is asked for."""
+    if model.restorer is not None:
+        if options.method is not None:
+            raise ValueError(f"--method: this run fills in as it was trained, not by {options.method}; leave it out")
+        return "as trained"
     by_name = {way.lower(): way for way in model.ways}
     if options.method is None:
         return next(iter(model.ways))

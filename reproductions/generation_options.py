@@ -51,4 +51,17 @@ class InpaintOptions(GenerationOptions):
     condition: str | None = None
     """What to fill in for, all pictures alike: the name of a class, or a caption."""
     method: Literal["repaint", "mixing"] | None = None
-    """How pixels or latents are filled in (repaint)."""
+    """How pixels or latents are filled in (repaint); a run that was trained to fill in does as it was trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions(GenerationOptions):
+    """What enlarging takes."""
+
+    images: Path
+    """A picture, a folder of pictures, or a parquet file; their central squares are brought to the run's small size."""
+    condition: str | None = None
+    """What to enlarge for, all pictures alike: the name of a class, or a caption (each what its own picture was drawn
+    for, in a folder that `conprediff sample` or `upscale` wrote)."""
+    level: int = 0
+    """Step to which the pictures are noised first: how little to trust them; for runs with --augmentation alone."""

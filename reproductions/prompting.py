@@ -50,6 +50,17 @@ def for_pictures(opened: Opened, number: int, condition: str | None) -> Prompts:
     return _repeated(opened, condition, number)
 
 
+def for_words(opened: Opened, words: Sequence[str]) -> Prompts:
+    """What pictures are made for, in words of each: a class or a caption.
+
+    Raises:
+        ValueError: for a class that there is not.
+    """
+    if opened.told.kind is Kind.CAPTION:
+        return _tokenised(opened, words)
+    return Prompts(torch.tensor([label_of(each, opened.told.classes) for each in words]), tuple(words))
+
+
 def _repeated(opened: Opened, asked: str, number: int) -> Prompts:
     if opened.told.kind is Kind.CAPTION:
         return _tokenised(opened, [asked] * number)

@@ -1,7 +1,7 @@
 """A trained denoiser of any kind, opened to draw pictures and to fill them in."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,9 +10,18 @@ from torch import Tensor
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
 from reproductions.runner import Silence
-from reproductions.stages import denoising, filling, latent_denoising, scale_denoising, scale_editing, token_denoising
+from reproductions.stages import (
+    denoising,
+    filling,
+    latent_denoising,
+    restoring,
+    scale_denoising,
+    scale_editing,
+    token_denoising,
+)
 from reproductions.stages.autoencoding import to_bytes, to_signed
 from reproductions.stages.coding import Decoder
+from reproductions.tasks import Task
 from reproductions.text_to_image import device
 from reproductions.trained_runs import TrainedRun, restored
 from reproductions.training import stream
@@ -31,7 +40,8 @@ class Asked:
 class Opened:
     """A trained denoiser with all that it needs.
 
-    side: of its pictures; walk: how it draws; ways: to fill in, the first of them by default.
+    side: of its pictures; walk: how it draws; ways: to fill in, the first of them by default; task, restorer: what it
+    was trained for if not to draw, and what does that.
     """
 
     desk: Desk
@@ -43,6 +53,8 @@ class Opened:
     draw: denoising.Draw
     ways: Mapping[str, filling.Fill]
     precision: str
+    task: Task | None = None
+    restorer: restoring.Restorer | None = None
 
     def pictures(self, given: Tensor | None, which: Sequence[int], seed: int) -> Tensor:
         """Pictures (b, 3, H, W), uint8, for what is given of each; picture i depends on (seed, i) alone."""
@@ -54,9 +66,16 @@ class Opened:
         self, way: str, images: Tensor, mask: Tensor, given: Tensor | None, which: Sequence[int], seed: int
     ) -> Tensor:
         """uint8 pictures (b, 3, H, W), filled in where a mask (b, 1, H, W) is true; the rest stays as it is."""
+        if self.restorer is not None:
+            return self.restorer.fill(images, mask, given, _streams(which, seed))
         signed, seeds, mask = to_signed(images.to(device())), _streams(which, seed), mask.to(device())
         filled = filling.filled(self.module, self.coder, self.ways[way], signed, mask, given, seeds, self.precision)
         return torch.where(mask.cpu(), filled, images)
+
+    def enlarge(self, small: Tensor, given: Tensor | None, which: Sequence[int], seed: int, *, level: int) -> Tensor:
+        """uint8 pictures (b, 3, H, W) of uint8 small ones, trusted less the higher the level of noise."""
+        assert self.restorer is not None
+        return self.restorer.enlarge(small, given, _streams(which, seed), level=level)
 
 
 def _streams(which: Sequence[int], seed: int) -> list[torch.Generator]:
@@ -102,13 +121,17 @@ def _latents(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
     recipe, told = training.denoiser, training.told
     module, shape = latent_denoising.trained(desk, training)
     steps = recipe.steps if asked.steps is None else asked.steps
-    walk = latent_denoising.Walk(steps, _guidance(told, recipe.guidance, asked), recipe.clip)
+    walk = latent_denoising.Walk.of(replace(recipe, steps=steps), _guidance(told, recipe.guidance, asked))
     walk.check(recipe.levels)
     most = min(2 * recipe.steps, recipe.levels) if asked.steps is None else asked.steps
     job = filling.Filling(training, most, walk.guidance, walk.clip, 0, 0)
     ways = dict(reversed(filling.latent_ways(job, module).items()))
     draw, coder = latent_denoising.drawer(walk, training, shape), Decoder(desk.inputs)
-    return Opened(desk, told, module, coder, _side(coder, shape[1:]), walk, draw, ways, asked.precision)
+    side = _side(coder, shape[1:])
+    if training.task is None:
+        return Opened(desk, told, module, coder, side, walk, draw, ways, asked.precision)
+    by = restoring.Restorer(module, coder, draw, shape[1:], asked.precision, training.augmented)
+    return Opened(desk, told, module, coder, side, walk, draw, {}, asked.precision, training.task, by)
 
 
 def _scales(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
