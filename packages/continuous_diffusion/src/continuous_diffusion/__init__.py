@@ -43,6 +43,7 @@ from continuous_diffusion.objective import Denoising as Denoising
 from continuous_diffusion.objective import Objective as Objective
 from continuous_diffusion.objective import absolute as absolute
 from continuous_diffusion.objective import squared as squared
+from continuous_diffusion.one_by_one import OneByOne as OneByOne
 from continuous_diffusion.predictor import DynamicThreshold as DynamicThreshold
 from continuous_diffusion.presets import PRESETS as PRESETS
 from continuous_diffusion.presets import Preset as Preset

@@ -29,6 +29,7 @@ from discrete_diffusion.masks import Kept as Kept
 from discrete_diffusion.masks import token_mask as token_mask
 from discrete_diffusion.objective import Denoising as Denoising
 from discrete_diffusion.objective import Objective as Objective
+from discrete_diffusion.one_by_one import OneByOne as OneByOne
 from discrete_diffusion.prepared import Prepared as Prepared
 from discrete_diffusion.presets import PRESETS as PRESETS
 from discrete_diffusion.presets import Preset as Preset
