@@ -67,12 +67,12 @@ class DenoiserOptions:
 class ScaleOptions(DenoiserOptions):
     """What ImageBART takes besides; it has scales instead of steps, and no guidance."""
 
-    temperature: float = 1.0
-    """Divides the logits of ImageBART."""
-    top_k: int | None = None
-    """ImageBART draws from so many of the most probable codes (all)."""
-    top_p: float | None = None
-    """ImageBART draws from the most probable codes that have this probability together (all)."""
+    temperature: tuple[float, ...] = (1.0,)
+    """Divides the logits of ImageBART; one number for all scales, or one for each, that of the clean tokens first."""
+    top_k: tuple[int, ...] = ()
+    """ImageBART draws from so many of the most probable codes (all); one number, or one for each scale."""
+    top_p: tuple[float, ...] = ()
+    """ImageBART draws from the most probable codes that have this probability together (all); likewise."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,15 @@ class DiscreteOptions(ScaleOptions):
     """Masks and replaced tokens, all drawn at once in many steps; or scales, drawn token by token."""
     scales: Literal[1, 2, 3] | None = None
     """Number of scales of ImageBART (2); its larger recipes, by --preset, have their own."""
+    jointly: bool = False
+    """One network for all scales of ImageBART, trained for a scale drawn by chance for each picture."""
 
     @property
     def misplaced(self) -> str | None:
         """An option that is not for this kind, and was given all the same."""
-        given = {"scales": self.scales, "top-k": self.top_k, "top-p": self.top_p}
-        given["temperature"] = None if self.temperature == 1 else self.temperature
-        wrong = [f"--{name}" for name, value in given.items() if value is not None]
+        given = {"scales": self.scales, "top-k": self.top_k, "top-p": self.top_p, "jointly": self.jointly}
+        given["temperature"] = self.temperature != (1.0,)
+        wrong = [f"--{name}" for name, value in given.items() if value]
         return ", ".join(wrong) if wrong and self.kind != "imagebart" else None
 
 

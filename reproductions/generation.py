@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,18 @@ def _command(options: Any, work: Callable[[Any, TrainedRun, Opened], Callable[[]
         if options.batch < 1:
             raise ValueError(f"--batch must be at least 1, got {options.batch}")
         run = trained_run(options.run)
-        model = opened(run, Asked(options.steps, options.guidance, options.precision))
+        model = opened(run, _asked(options))
         prepared = work(options, run, model)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return carry_out(prepared, options.out)
+
+
+def _asked(options: GenerationOptions) -> Asked:
+    """How to draw, as far as the command line says."""
+    named = {each.name: getattr(options, each.name, each.default) for each in fields(Asked)}
+    return Asked(**named)
 
 
 def _sample(options: SampleOptions, run: TrainedRun, model: Opened) -> Callable[[], None]:
@@ -82,10 +88,12 @@ def _inpaint(options: InpaintOptions, run: TrainedRun, model: Opened) -> Callabl
         raise ValueError(f"--run: {_trained_to(model.task)}")
     source, names = _pictures(options, model.side)
     check_mask(options.mask, model.side)
+    model.check_kept(masks(options.mask, [0], model.side, options.seed))
     way = _way(options, model)
     wanted = for_pictures(model, len(source), options.condition)
     mask = str(Located(Path(options.mask))) if Path(options.mask).expanduser().is_file() else options.mask
     facts = {**_facts(options, run, model), "way": way, "mask": mask, "images": source.fingerprint}
+    facts["chains"] = plain(options.chains) or None
 
     def make(which: Sequence[int]) -> Tensor:
         read = torch.stack([_read(source, i) for i in which])

@@ -23,6 +23,12 @@ class GenerationOptions:
     """Steps of the sampler (the run's; twice as many to fill in pixels or latents)."""
     guidance: float | None = None
     """Scale of guidance; 1 is none (the run's)."""
+    temperature: tuple[float, ...] = ()
+    """ImageBART: divides the logits (1); one number for all scales, or one for each, that of the clean tokens first."""
+    top_k: tuple[int, ...] = ()
+    """ImageBART: draw from so many of the most probable codes (all); one number, or one for each scale."""
+    top_p: tuple[float, ...] = ()
+    """ImageBART: draw from the most probable codes that have this probability together (all); likewise."""
     precision: Literal["no", "bf16"] = "no"
     """bf16 is faster where the machine multiplies in it; the last bits of a picture may then depend on its batch."""
 
@@ -50,6 +56,8 @@ class InpaintOptions(GenerationOptions):
     super-resolve-2x, alternating-lines, half, expand, upper-half, window."""
     condition: str | None = None
     """What to fill in for, all pictures alike: the name of a class, or a caption."""
+    chains: tuple[int, ...] = ()
+    """ImageBART: how often each scale is drawn, to fit what is kept behind it (3); one number, or one for each."""
     method: Literal["repaint", "mixing"] | None = None
     """How pixels or latents are filled in (repaint); a run that was trained to fill in does as it was trained."""
 

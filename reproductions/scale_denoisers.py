@@ -24,9 +24,10 @@ from reproductions.denoisers import (
     token_inputs,
     training_of,
 )
-from reproductions.scale_recipes import chain, preset_of
+from reproductions.scale_recipes import captions_of, chain, preset_of
 from reproductions.scale_report import write_training
-from reproductions.stages import conditions, denoiser_scores, denoising, scale_denoising, scale_editing
+from reproductions.stages import conditions, denoiser_scores, denoising, preparing, scale_denoising, scale_editing
+from reproductions.stages.scale_walks import Walk
 
 EDITED = 6
 
@@ -35,8 +36,8 @@ EDITED = 6
 class ScalePlan(Plan):
     """The stages of one ImageBART.
 
-    trainings: of scale t at t - 1; bound: of the likelihood of held-out tokens; edited: held-out pictures whose upper
-    half is drawn again. `filled` are a few pictures edited behind every mask.
+    trainings: of scale t at t - 1, or one of all jointly; bound: of the likelihood of held-out tokens; edited: held-out
+    pictures whose upper half is drawn again. `filled` are a few pictures edited behind every mask.
     """
 
     trainings: tuple[Stage, ...]
@@ -53,7 +54,7 @@ def train_imagebart(options: DiscreteOptions) -> int:
     """Train the scales, sample from coarse to fine and score the samples; returns the exit code."""
 
     def plan(options: DiscreteOptions) -> ScalePlan:
-        return plan_imagebart(options, preset_of(options.preset, options.scales))
+        return plan_imagebart(options, preset_of(options.preset, options.scales), jointly=options.jointly)
 
     return command(plan, options, default_out("imagebart", options), _report, goals_of)
 
@@ -62,30 +63,30 @@ def _report(planned: ScalePlan, options: ScaleOptions, out: Path, receipts: Mapp
     return write_training(out, planned, receipts, sys.argv[1:])
 
 
-def plan_imagebart(options: ScaleOptions, preset: str) -> ScalePlan:
-    """The stages of a recipe, as `preset_of` calls it."""
+def plan_imagebart(options: ScaleOptions, preset: str, *, jointly: bool = False) -> ScalePlan:
+    """The stages of a recipe, as `preset_of` calls it; jointly: one network for all its scales."""
     for name in ("steps", "guidance"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name}: ImageBART has its scales instead of steps, and no guidance; leave it out")
-    if options.condition == Kind.CAPTION:
-        raise ValueError("--condition: this command trains ImageBART for nothing or for classes; take none or class")
-    walk = scale_denoising.Walk(options.temperature, options.top_k, options.top_p)
-    walk.filter()
     check_positive(options)
     coder = token_coder(options)
     source, told = source_of(options)
     inputs = token_inputs(options, source)
     side = options.resolution // coder.factor
     recipe = chain(preset, codes=coder.codes, grid=(side, side), classes=len(told.classes))
-    recipe = replace(recipe, training=training_of(recipe.training, options))
+    walk = Walk(options.temperature, options.top_k, options.top_p)
+    walk.filters(recipe.scales)
+    recipe = replace(recipe.jointly() if jointly else recipe, training=training_of(recipe.training, options))
+    if told.kind is Kind.CAPTION:
+        told = replace(told, captions=captions_of(preset))
+        inputs["captions"] = Stage("captions", preparing.tokenise, told.captions, {"data": source})
     training = scale_denoising.Training(recipe, told)
-    trainings = tuple(_scale(training, t, inputs) for t in range(1, recipe.scales + 1))
-    scales = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
+    scales = {scale_denoising.scale_name(scale): _scale(training, scale, inputs) for scale in recipe.trainings}
     name = f"imagebart {recipe.scales}"
     model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **scales})
     inputs = {**inputs, "model": model}
 
-    def drawn(walk: scale_denoising.Walk) -> Stage:
+    def drawn(walk: Walk) -> Stage:
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs)
 
@@ -96,13 +97,13 @@ def plan_imagebart(options: ScaleOptions, preset: str) -> ScalePlan:
     plan = plan_of("imagebart", options, inputs, model, side * side, drawn, walk, edits)
     many = replace(editing, number=options.generated)
     halves = Stage(f"{name} upper halves", scale_editing.upper_halves, many, inputs)
-    return ScalePlan(**vars(plan), trainings=trainings, bound=bound, edited=_scored(name, halves, plan))
+    return ScalePlan(**vars(plan), trainings=tuple(scales.values()), bound=bound, edited=_scored(name, halves, plan))
 
 
-def _scale(training: scale_denoising.Training, t: int, inputs: Mapping[str, Stage]) -> Stage:
-    settings = scale_denoising.ScaleTraining(training.chain, training.told, t)
+def _scale(training: scale_denoising.Training, scale: int | None, inputs: Mapping[str, Stage]) -> Stage:
+    settings = scale_denoising.ScaleTraining(training.chain, training.told, scale)
     return Stage(
-        f"imagebart {training.chain.scales} scale {t} train",
+        f"imagebart {training.chain.scales} {scale_denoising.scale_name(scale)} train",
         scale_denoising.train_scale,
         settings,
         inputs,

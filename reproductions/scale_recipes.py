@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from reproductions.profiles import PROFILES, Captions
 from reproductions.stages.discrete import SCALE_PRESETS, ScalePreset
 from reproductions.training import TrainingSettings
 
@@ -22,12 +23,13 @@ class Chain:
     however many scales share it; that is how the small recipes are made.
 
     keep: `abar_0 .. abar_n`; encoder_decoder: arguments of the networks of the scales 1 .. n - 1 (None: there is one
-    scale); decoder_only: those of scale n; sampled: weight of the cross-entropy to tokens drawn, of each scale.
+    scale); decoder_only: those of scale n (None: all scales are trained jointly, as one encoder-decoder); sampled:
+    weight of the cross-entropy to tokens drawn, of each scale.
     """
 
     keep: tuple[float, ...]
     encoder_decoder: Mapping[str, Any] | None
-    decoder_only: Mapping[str, Any]
+    decoder_only: Mapping[str, Any] | None
     sampled: tuple[float, ...]
     training: TrainingSettings
 
@@ -36,12 +38,26 @@ class Chain:
         """Number of scales, n."""
         return len(self.keep) - 1
 
-    def arguments(self, scale: int) -> Mapping[str, Any]:
-        """Arguments of the network of a scale, 1 .. n."""
-        if scale == self.scales:
-            return self.decoder_only
-        assert self.encoder_decoder is not None
-        return self.encoder_decoder
+    @property
+    def trainings(self) -> tuple[int | None, ...]:
+        """The scale of each training; None: all of them."""
+        return (None,) if self.decoder_only is None else tuple(range(1, self.scales + 1))
+
+    def arguments(self, scale: int | None) -> Mapping[str, Any]:
+        """Arguments of the network of a scale, 1 .. n, or of that of all."""
+        found = self.decoder_only if scale == self.scales and self.decoder_only is not None else self.encoder_decoder
+        assert found is not None
+        return found
+
+    def jointly(self) -> "Chain":
+        """The same scales as one network, trained in closed form.
+
+        Raises:
+            ValueError: where there is one scale.
+        """
+        if self.encoder_decoder is None:
+            raise ValueError("--jointly: one scale is trained alone; take more with --scales, or leave it out")
+        return replace(self, decoder_only=None, sampled=(0.0,) * self.scales)
 
 
 def preset_of(name: str | None, scales: int | None) -> str:
@@ -100,6 +116,32 @@ def fitted(arguments: Mapping[str, Any], codes: int, grid: tuple[int, int], clas
     if "unmasked" in arguments:
         own["unmasked"] = arguments["unmasked"]
     return own
+
+
+def captions_of(name: str) -> Captions:
+    """How many words of captions the recipe called `name` tells apart, and how long captions may be.
+
+    Only these two are read; ImageBART has no encoder of captions.
+    """
+    return PROFILES["smoke" if name.startswith(SMOKE) else "cpu"].discrete.captions
+
+
+@dataclass(frozen=True)
+class Words:
+    """Tokens of captions: how many there are, and how many a caption has, shorter ones being padded."""
+
+    number: int
+    length: int
+
+
+def spoken_to(arguments: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """Arguments of a network that reads captions before its tokens, with embeddings of their own.
+
+    Unstated: all of it but that a text stands before the tokens; the paper's tokens of text are CLIP's.
+    """
+    codes = int(arguments["codes"])
+    prefix = {"prefix": words.length, "prefix_offset": codes, "vocabulary": codes + words.number}
+    return {**arguments, **prefix}
 
 
 def _training(preset: ScalePreset, *, smoke: bool) -> TrainingSettings:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from reproductions import grids
 from reproductions.artefacts import plain, write_json
+from reproductions.conditioning import Kind
 from reproductions.denoiser_report import cell, pictures, scores_of, without_root
 from reproductions.provenance import provenance
 from reproductions.stages.scale_denoising import BOUND, TIMING, read_json
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from reproductions.scale_denoisers import ScalePlan
 
 SHOWN, COLUMNS, SIDE = 30, 10, 64
+TOLD = {Kind.NONE: "", Kind.CLASS: " as their class says", Kind.CAPTION: " as their caption says"}
+FOR = {Kind.NONE: "", Kind.CLASS: ", in order of their classes", Kind.CAPTION: ", in order of their captions"}
 
 
 def write_training(out: Path, plan: "ScalePlan", receipts: Mapping[str, Any], command: Sequence[str]) -> str:
@@ -70,18 +73,18 @@ def chain_facts(out: Path, plan: "ScalePlan", receipts: Mapping[str, Any]) -> di
     root = out / "stages"
     trained = [
         {
-            "scale": t,
+            "scale": stage.settings.scale or "all",
             **dict(stage.size() if stage.size else {}),
             "minutes": receipts[stage.digest]["cost"]["seconds"] / 60,
             "curve": json.loads((stage.folder(root) / "curves.json").read_text()),
         }
-        for t, stage in enumerate(plan.trainings, 1)
+        for stage in plan.trainings
     ]
     assert plan.samples.images is not None
     drawn = plan.samples.images.inputs["samples"].folder(root)
     training = plan.model.settings.chain.training
     return {
-        "scales": len(trained),
+        "scales": plan.model.settings.chain.scales,
         "training": plain(plan.model.settings),
         "walk": plain(plan.walk),
         "trained": trained,
@@ -146,16 +149,17 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     spent = "; ".join(
         f"{each['scales']} scale{'s' * (each['scales'] > 1)}: {each['minutes']:.1f} minutes" for each in found["chains"]
     )
-    equal = (
-        "; the chains have about as many parameters together, so the same budget" if len(found["chains"]) > 1 else ""
-    )
+    budgets = [each["budget"] for each in found["chains"]]
+    spread = f"{max(budgets) / min(budgets) - 1:.1%}"
+    equal = f"; the chains' budgets, parameters times pictures, differ by {spread}" if len(budgets) > 1 else ""
+    told = TOLD[first["training"]["told"]["kind"]]
     return [
         f"Every scale saw {training['samples']:,} pictures in batches of {training['batch']}, seed {training['seed']}"
         f"{equal}. Training took, {spent}.",
         f"Bits per token: a bound, on {first['bound']['pictures']:,} held-out pictures; uniform tokens have "
         f"{first['bound']['uniform']:g}. It is comparable between chains of the same tokens alone.",
         f"Samples: {score['n_fake']:,} against {score['n_real']:,} real pictures. Upper halves: held-out pictures "
-        "whose upper half is drawn again as their class says, against training pictures. Intervals of 95 %. Scores are "
+        f"whose upper half is drawn again{told}, against training pictures. Intervals of 95 %. Scores are "
         "in the space that their name says, and are not comparable with numbers from other spaces, nor with those of "
         "papers.",
         found["data"]["note"],
@@ -166,7 +170,7 @@ def _shown(found: Mapping[str, Any]) -> list[str]:
     facts = found["edits"]
     scales = ", ".join(str(each["scales"]) for each in found["chains"])
     return [
-        f"![Samples, in order of their classes; scales: {scales}](samples.png)",
+        f"![Samples{FOR[found['chains'][0]['training']['told']['kind']]}; scales: {scales}](samples.png)",
         "",
         f"![Held-out pictures behind masks ({', '.join(facts['masks'])}), for each of them a row for each chain "
         f"(scales: {scales}): {facts['pictures']} as they are given, then drawn again as "
@@ -184,7 +188,8 @@ def draw_loss(path: Path, found: Mapping[str, Any]) -> None:
         for axes, each in zip(figure.subplots(1, len(chains), squeeze=False)[0], chains, strict=True):
             for scale in each["trained"]:
                 steps, losses = zip(*((row["step"], row["loss"]) for row in scale["curve"]), strict=True)
-                axes.plot(steps, losses, linewidth=1, label=f"scale {scale['scale']}")
+                label = "all scales" if scale["scale"] == "all" else f"scale {scale['scale']}"
+                axes.plot(steps, losses, linewidth=1, label=label)
             axes.set_title(f"{each['scales']} scale{'s' * (each['scales'] > 1)}")
             axes.set_xlabel("step")
             axes.set_ylabel("loss, nats per token")

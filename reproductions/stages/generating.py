@@ -21,6 +21,8 @@ from reproductions.stages import (
 )
 from reproductions.stages.autoencoding import to_bytes, to_signed
 from reproductions.stages.coding import Decoder
+from reproductions.stages.discrete import token_mask
+from reproductions.stages.scale_walks import Walk
 from reproductions.tasks import Task
 from reproductions.text_to_image import device
 from reproductions.trained_runs import TrainedRun, restored
@@ -29,11 +31,22 @@ from reproductions.training import stream
 
 @dataclass(frozen=True)
 class Asked:
-    """How to draw, where not as the run says."""
+    """How to draw, where not as the run says; the last four are for ImageBART."""
 
     steps: int | None = None
     guidance: float | None = None
     precision: str = "no"
+    temperature: tuple[float, ...] = ()
+    top_k: tuple[int, ...] = ()
+    top_p: tuple[float, ...] = ()
+    chains: tuple[int, ...] = ()
+
+    def check_no_scales(self) -> None:
+        """Raise ValueError where something is asked of scales, and the run has none."""
+        given = [name for name in ("temperature", "top_k", "top_p", "chains") if getattr(self, name)]
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ValueError(f"{names}: only runs of ImageBART take that; leave it out")
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Opened:
     """A trained denoiser with all that it needs.
 
     side: of its pictures; walk: how it draws; ways: to fill in, the first of them by default; task, restorer: what it
-    was trained for if not to draw, and what does that.
+    was trained for if not to draw, and what does that; grid: of tokens, of which a mask has to keep some.
     """
 
     desk: Desk
@@ -55,6 +68,16 @@ class Opened:
     precision: str
     task: Task | None = None
     restorer: restoring.Restorer | None = None
+    grid: tuple[int, int] | None = None
+
+    def check_kept(self, mask: Tensor) -> None:
+        """Raise ValueError where an example of a mask (b, 1, H, W) has to keep some token, and keeps none."""
+        if self.grid is not None and bool(token_mask(mask.long(), self.grid).all(1).any()):
+            h, w = (self.side // each for each in self.grid)
+            raise ValueError(
+                f"--mask: it keeps no whole patch of {h} x {w} pixels, which are the tokens of this run, so that "
+                "nothing would be kept; `conprediff sample` draws whole pictures"
+            )
 
     def pictures(self, given: Tensor | None, which: Sequence[int], seed: int) -> Tensor:
         """Pictures (b, 3, H, W), uint8, for what is given of each; picture i depends on (seed, i) alone."""
@@ -104,6 +127,7 @@ def _guidance(told: Conditioning, of_run: float, asked: Asked) -> float:
 
 
 def _tokens(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
+    asked.check_no_scales()
     training: token_denoising.Training = restored(token_denoising.Training, settings)
     recipe, told = training.denoiser, training.told
     module, clean = token_denoising.trained(desk, training)
@@ -117,6 +141,7 @@ def _tokens(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
 
 
 def _latents(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
+    asked.check_no_scales()
     training: latent_denoising.Training = restored(latent_denoising.Training, settings)
     recipe, told = training.denoiser, training.told
     module, shape = latent_denoising.trained(desk, training)
@@ -139,10 +164,12 @@ def _scales(desk: Desk, settings: Mapping[str, Any], asked: Asked) -> Opened:
         raise ValueError("--steps, --guidance: ImageBART has its scales instead of steps, and no guidance")
     training: scale_denoising.Training = restored(scale_denoising.Training, settings)
     module, clean = scale_denoising.trained(desk, training)
-    walk = scale_denoising.Walk()
-    ways = scale_editing.edit_ways(scale_editing.Editing(training, walk, 0, 0), module, clean)
+    walk = Walk(asked.temperature, asked.top_k, asked.top_p)
+    editing = scale_editing.Editing(training, walk, 0, 0, asked.chains or (scale_editing.CHAINS,))
+    ways = scale_editing.edit_ways(editing, module, clean)
     draw, coder = scale_denoising.drawer(walk, clean.shape[0]), Decoder(desk.inputs)
-    return Opened(desk, training.told, module, coder, _side(coder, clean.grid), walk, draw, ways, asked.precision)
+    side, grid = _side(coder, clean.grid), clean.grid
+    return Opened(desk, training.told, module, coder, side, walk, draw, ways, asked.precision, grid=grid)
 
 
 def _side(coder: Decoder, grid: Sequence[int]) -> int:

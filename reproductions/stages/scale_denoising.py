@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.scale_recipes import Chain
+from reproductions.scale_recipes import Chain, Words, spoken_to
 from reproductions.stages import conditions, denoising
 from reproductions.stages.autoencoding import to_signed
+from reproductions.stages.captioning import BytePairs
 from reproductions.stages.coding import Decoder, Tokens
 from reproductions.stages.discrete import (
     DecoderOnly,
     EncoderDecoder,
-    Filter,
     ImageBART,
     Multinomial,
     ScaleObjective,
@@ -30,6 +30,7 @@ from reproductions.stages.discrete import (
     explicit,
     scale_bound,
 )
+from reproductions.stages.scale_walks import Walk
 from reproductions.text_to_image import device
 from reproductions.training import stream
 
@@ -39,7 +40,7 @@ Network = EncoderDecoder | DecoderOnly
 
 @dataclass(frozen=True)
 class Training:
-    """A chain and what it is told."""
+    """A chain and what it is told; it reads captions as tokens, and needs no encoder of them."""
 
     chain: Chain
     told: Conditioning
@@ -47,51 +48,42 @@ class Training:
 
 @dataclass(frozen=True)
 class ScaleTraining(Training):
-    """One scale of a chain, from 1."""
+    """One scale of a chain, from 1; or all of them jointly (None)."""
 
-    scale: int
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Which codes may be drawn, at every scale."""
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-
-    @property
-    def name(self) -> str:
-        """What tells it from other walks."""
-        parts = [f"top {self.top_k}"] * (self.top_k is not None) + [f"top p {self.top_p}"] * (self.top_p is not None)
-        parts += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
-        return " ".join(parts) or "all codes"
-
-    def filter(self) -> Filter:
-        """The same for the sampler.
-
-        Raises:
-            ValueError: if something is out of range.
-        """
-        return Filter(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+    scale: int | None
 
 
-def network(settings: Training, scale: int) -> Network:
-    """A fresh network for a scale."""
-    kind = DecoderOnly if scale == settings.chain.scales else EncoderDecoder
-    built: Network = kind(**settings.chain.arguments(scale))
+def network(settings: Training, scale: int | None, words: Words | None) -> Network:
+    """A fresh network for a scale, or for all; words: those that it is told."""
+    kind = DecoderOnly if settings.chain.decoder_only is not None and scale == settings.chain.scales else EncoderDecoder
+    built: Network = kind(**arguments(settings, scale, words))
     return built
 
 
+def arguments(settings: Training, scale: int | None, words: Words | None) -> Mapping[str, Any]:
+    """Arguments of the network of a scale."""
+    found = settings.chain.arguments(scale)
+    return found if words is None else spoken_to(found, words)
+
+
+def words_of(desk: Desk, told: Conditioning) -> Words | None:
+    """The words of the captions that the denoiser is told, where it is told any."""
+    if told.kind is not Kind.CAPTION:
+        return None
+    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
+    return Words(tokenizer.size, tokenizer.length)
+
+
 def train_scale(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
-    """Train one scale: `scale/`; build: of reader and objective, what is trained."""
+    """Train one scale, or all jointly: `scale/`; build: of reader and objective, what is trained."""
     settings: ScaleTraining = desk.settings
     chain, t = settings.chain, settings.scale
     clean = Tokens(desk.inputs["clean"], device())
     torch.manual_seed(chain.training.seed)
     process = Multinomial(explicit(chain.keep, clean.codes))
-    objective = ScaleObjective(network(settings, t), process, scale=t, sampled=chain.sampled[t - 1])
-    module = build(conditions.reader(desk, settings.told), objective)
+    built = network(settings, t, words_of(desk, settings.told))
+    objective = ScaleObjective(built, process, scale=t, sampled=chain.sampled[(t or 1) - 1])
+    module = build(nn.Identity(), objective)
     examples = denoising.Told(desk, settings.told, clean)
     kept = denoising.train(desk, module, examples, chain.training, _shown(desk, settings, clean))
     if desk.leads:
@@ -102,18 +94,21 @@ def train_scale(desk: Desk, build: denoising.Build = denoising.Conditional) -> N
 
 
 def _shown(desk: Desk, settings: ScaleTraining, clean: Tokens) -> denoising.Draw:
-    """What draws the finer scale of the coarser one of training pictures, those of the classes that are asked for."""
-    labels = conditions.Teller(desk, settings.told, device()).labels
+    """What draws the finer scale of the coarser one of training pictures, those of which the same is told, if any are.
+
+    Where all scales are trained jointly, they show the first.
+    """
+    told = of_training_pictures(desk, settings.told)
 
     def draw(module: denoising.Conditional, given: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
         process, denoiser = module.objective.get_submodule("process"), module.denoiser
         assert isinstance(process, Multinomial)
         assert isinstance(denoiser, Network)
         which = torch.arange(len(generators)) % len(clean)
-        if given is not None and labels is not None:
-            same = labels[:, None] == given[None, :]
+        if given is not None and told is not None:
+            same = torch.stack([(told == each).flatten(1).all(1) for each in given], 1)
             which = torch.where(same.any(0), same.int().argmax(0), which.to(given.device))
-        times = torch.full((len(generators),), settings.scale, device=device())
+        times = torch.full((len(generators),), settings.scale or 1, device=device())
         x_t = process.sample(clean.tokens[0, which.to(device())], times, generator=generators)
         drawn: Tensor = draw_scale(denoiser, x_t, times, module.condition(given), generator=generators)
         return drawn
@@ -121,24 +116,40 @@ def _shown(desk: Desk, settings: ScaleTraining, clean: Tokens) -> denoising.Draw
     return draw
 
 
+def of_training_pictures(desk: Desk, told: Conditioning) -> Tensor | None:
+    """What is told of each training picture: labels (N, 1), tokens (N, l) of its first caption, or nothing."""
+    teller = conditions.Teller(desk, told, device())
+    if teller.captions is not None:
+        return teller.captions.tokens[teller.captions.first[:-1]]
+    return None if teller.labels is None else teller.labels[:, None]
+
+
 def join(desk: Desk) -> None:
     """Put the trained scales together: `denoiser/`."""
-    chain = desk.settings.chain
+    settings: Training = desk.settings
+    words, trainings = words_of(desk, settings.told), settings.chain.trainings
+    given = [arguments(settings, scale, words) for scale in trainings]
+    joint = settings.chain.decoder_only is None
     model = ImageBART(
-        keep=chain.keep,
-        encoder_decoders=[chain.encoder_decoder] * (chain.scales - 1),
-        decoder_only=chain.decoder_only,
+        keep=settings.chain.keep,
+        encoder_decoders=given if joint else given[:-1],
+        decoder_only=None if joint else given[-1],
     )
-    for t, each in enumerate(model.networks, 1):
-        each.load_state_dict(load_file(desk.inputs[f"scale {t}"] / SCALE / "model.safetensors"))
+    for scale, each in zip(trainings, model.networks, strict=True):
+        each.load_state_dict(load_file(desk.inputs[scale_name(scale)] / SCALE / "model.safetensors"))
     model.save_pretrained(desk.folder / "denoiser")
+
+
+def scale_name(scale: int | None) -> str:
+    """What the training of a scale is called, or of all scales."""
+    return "scales" if scale is None else f"scale {scale}"
 
 
 def trained(desk: Desk, training: Training) -> tuple[denoising.Conditional, Tokens]:
     """The chain of input "model" with its process, and the tokens that it learned from."""
     model = ImageBART.from_pretrained(desk.inputs["model"] / "denoiser")
     frozen = denoising.Frozen(model, model.process)
-    module = denoising.Conditional(conditions.trained_reader(desk, training.told), frozen)
+    module = denoising.Conditional(nn.Identity(), frozen)
     return module.to(device()).eval(), Tokens(desk.inputs["clean"], torch.device("cpu"))
 
 
@@ -159,7 +170,7 @@ def drawer(walk: Walk, length: int) -> denoising.Draw:
             (len(generators), length),
             module.condition(given),
             process=model.process,
-            filters=walk.filter(),
+            filters=walk.filters(model.process.scales),
             generator=generators,
         )
         return tokens
@@ -218,12 +229,11 @@ def bound(desk: Desk) -> None:
     One draw at each scale for every picture; the interval, of 95 %, is that of a mean over pictures.
     """
     settings: Bounding = desk.settings
-    told = settings.training.told
     module, clean = trained(desk, settings.training)
     model, coder = chain_of(module), Decoder(desk.inputs)
     held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
     images = held_out.images[: settings.number]
-    labels = None if told.kind is Kind.NONE or held_out.attributes is None else held_out.attributes[:, 0]
+    told = conditions.of_pictures(desk, settings.training.told, len(images))
     totals: list[Tensor] = []
     terms: list[Tensor] = []
     starts = range(0, len(images), settings.batch)
@@ -231,7 +241,7 @@ def bound(desk: Desk) -> None:
         for start in desk.track(starts, len(starts)):
             part = slice(start, start + settings.batch)
             tokens = coder.encode(to_signed(images[part].to(device())))
-            given = None if labels is None else labels[part].to(device())
+            given = None if told is None else told[part].to(device())
             generator = stream(settings.seed, start, 0, device())
             found = scale_bound(model.denoisers, model.process, tokens, given, generator=generator)
             totals.append(found.total.cpu())
@@ -258,4 +268,6 @@ def read_json(folder: Any, name: str) -> Any:
 
 def scale_size(settings: ScaleTraining) -> Mapping[str, int]:
     """Size of a scale and its training, for the plan."""
-    return denoising.size(lambda: network(settings, settings.scale), settings.chain.training)
+    captions = settings.told.captions
+    words = None if captions is None else Words(captions.vocabulary, captions.length)
+    return denoising.size(lambda: network(settings, settings.scale, words), settings.chain.training)

@@ -1,6 +1,6 @@
 """Edits by ImageBART: what is inside a mask is drawn again, as the picture's class or as another; no training knew."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,41 +24,69 @@ from reproductions.training import stream
 
 MASKS: tuple[MaskKind, ...] = (UpperHalf(), Window(), EXPAND, WIDE)
 CHAINS = 3
-OWN, OTHER = "its class", "the next class"
+OWN, OTHER, AGAIN = "its class", "the next class", "drawn again"
+CAPTION, OTHER_CAPTION = "its caption", "the next picture's caption"
 
 
 @dataclass(frozen=True)
 class Editing:
-    """How many held-out pictures are edited, how often each scale runs, from which seed."""
+    """How many held-out pictures are edited, how often each scale runs (one number, or one for each), which seed."""
 
     training: Training
     walk: Walk
     number: int
     seed: int
-    chains: int = CHAINS
+    chains: tuple[int, ...] = (CHAINS,)
+
+    def runs(self, scales: int) -> list[int]:
+        """How often each scale runs.
+
+        Raises:
+            ValueError: if a scale does not run, or there are other numbers than 1 and that of the scales.
+        """
+        if len(self.chains) not in (1, scales) or min(self.chains) < 1:
+            given = " ".join(map(str, self.chains))
+            raise ValueError(f"--chains: give a number from 1, or one for each of {scales} scales; got {given}")
+        return list(self.chains) * (scales // len(self.chains))
+
     batch: int = 100
 
 
 def edit_ways(settings: Editing, module: denoising.Conditional, clean: Tokens) -> Mapping[str, Fill]:
-    """The ways to edit: as the picture's own class, and where there are classes as the next one."""
-    model, classes = scale_denoising.chain_of(module), len(settings.training.told.classes)
+    """The ways to edit: as the picture's own class or caption, and as another: the next class, the next picture's."""
+    model, told = scale_denoising.chain_of(module), settings.training.told
+    runs, filters = settings.runs(model.process.scales), settings.walk.filters(model.process.scales)
 
-    def by(step: int) -> Fill:
+    def same(condition: Any) -> Any:
+        return condition
+
+    def next_class(condition: Any) -> Any:
+        return (condition + 1) % len(told.classes)
+
+    def next_caption(condition: Any) -> Any:
+        return condition.roll(-1, 0)
+
+    def by(other: Callable[[Any], Any]) -> Fill:
         def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
             return edit(
                 model.denoisers,
                 known,
                 token_mask(mask, clean.grid),
-                (condition + step) % classes if classes else None,
+                other(condition),
                 process=model.process,
-                chains=settings.chains,
-                filters=settings.walk.filter(),
+                chains=runs,
+                filters=filters,
                 generator=generators,
             )
 
         return way
 
-    return {OWN: by(0), OTHER: by(1)} if classes else {"drawn again": by(0)}
+    ways = {
+        Kind.NONE: {AGAIN: same},
+        Kind.CLASS: {OWN: same, OTHER: next_class},
+        Kind.CAPTION: {CAPTION: same, OTHER_CAPTION: next_caption},
+    }
+    return {name: by(other) for name, other in ways[told.kind].items()}
 
 
 def edits(desk: Desk) -> None:
@@ -79,7 +107,7 @@ def keeps(kind: MaskKind, settings: Editing, side: int, grid: tuple[int, int]) -
 
 
 def upper_halves(desk: Desk) -> None:
-    """Held-out pictures whose upper half is drawn again as their own class: `images.safetensors`, uint8.
+    """Held-out pictures whose upper half is drawn again as their own class or caption: `images.safetensors`, uint8.
 
     An interrupted stage goes on after its last batch.
     """
@@ -89,15 +117,12 @@ def upper_halves(desk: Desk) -> None:
     way = next(iter(edit_ways(settings, module, clean).values()))
     held_out, coder = Split.load(desk.inputs["data"] / conditions.HELD_OUT), Decoder(desk.inputs)
     images = held_out.images[: settings.number]
-    labels = None
-    if training.told.kind is Kind.CLASS:
-        assert held_out.attributes is not None
-        labels = held_out.attributes[:, 0]
+    told = conditions.of_pictures(desk, training.told, len(images))
     starts = range(0, len(images), settings.batch)
     missing = [start for start in starts if not part(desk.folder, start).exists()]
     for start in desk.track(missing, len(starts), len(starts) - len(missing)):
         mine = range(start, min(start + settings.batch, len(images)))
-        given = None if labels is None else labels[mine.start : mine.stop]
+        given = None if told is None else told[mine.start : mine.stop]
         signed = to_signed(images[mine.start : mine.stop]).to(device())
         mask = draw_masks(UpperHalf(), len(mine), *signed.shape[2:]).to(device())
         generators = [stream(settings.seed, i, 0, device()) for i in mine]

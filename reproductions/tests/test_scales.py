@@ -18,19 +18,25 @@ from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
 from reproductions.denoiser_options import DiscreteOptions, ScaleOptions
 from reproductions.edit_masks import UpperHalf, Window
+from reproductions.generation import inpaint, sample
+from reproductions.generation_options import InpaintOptions, SampleOptions
 from reproductions.scale_denoisers import plan_imagebart, train_imagebart
 from reproductions.scale_recipes import chain, fitted, preset_of
 from reproductions.scale_study import plan_study, study_imagebart
 from reproductions.stages import scale_denoising
 from reproductions.stages.autoencoding import PRESETS
-from reproductions.stages.discrete import SCALE_PRESETS
+from reproductions.stages.captioning import BytePairs
+from reproductions.stages.discrete import SCALE_PRESETS, Filter
 from reproductions.stages.evaluating import EXPAND, draw_masks
-from reproductions.stages.scale_denoising import Walk
+from reproductions.stages.generating import Asked, Opened, opened
 from reproductions.stages.scale_editing import Editing, keeps
+from reproductions.stages.scale_walks import Walk
 from reproductions.text_to_image import samples
+from reproductions.trained_runs import trained_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
 FEW = {"preset": "smoke", "resolution": 16, "generated": 12, "train_size": 40, "held_out": 12, "workers": 0}
+AS_THE_RUN = Asked()
 
 
 class Track:
@@ -55,6 +61,24 @@ def autoencoder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     PRESETS["vq-f4-32"].build().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def spoken(autoencoder, tmp_path_factory) -> Path:
+    """A finished training of two scales that are told captions."""
+    out = tmp_path_factory.mktemp("spoken")
+    options = DiscreteOptions(data="shapes", condition="caption", autoencoder=autoencoder, out=out, scales=2, **FEW)
+    assert train_imagebart(replace(options, kind="imagebart")) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def joint(autoencoder, tmp_path_factory) -> Path:
+    """A finished training of three scales as one network."""
+    out = tmp_path_factory.mktemp("joint")
+    options = DiscreteOptions(data="digits", condition="class", autoencoder=autoencoder, out=out, scales=3, **FEW)
+    assert train_imagebart(replace(options, kind="imagebart", jointly=True)) == 0
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -204,10 +228,11 @@ def test_samples_do_not_depend_on_their_batch(studied: Path, autoencoder, tmp_pa
     assert len(list((tmp_path / "5").glob("samples-*"))) == 3
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_an_interrupted_scale_ends_bit_identical(scale: int, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("scale", [1, 2, None])
+def test_an_interrupted_scale_ends_bit_identical(scale: int | None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     recipe = chain("smoke-2", codes=16, grid=(2, 2), classes=0)
+    recipe = recipe if scale else recipe.jointly()
     recipe = replace(recipe, training=replace(recipe.training, samples=96, precision="no"))
     settings = scale_denoising.ScaleTraining(recipe, Conditioning(Kind.NONE), scale)
     tokens = torch.randint(16, (1, 30, 4), generator=torch.Generator().manual_seed(0))
@@ -238,8 +263,9 @@ def test_an_interrupted_scale_ends_bit_identical(scale: int, tmp_path: Path, mon
         ({"autoencoder": None}, "--autoencoder: a denoiser of tokens needs an autoencoder"),
         ({"steps": 5}, "--steps: ImageBART has its scales instead of steps"),
         ({"guidance": 2.0}, "--guidance: ImageBART has its scales"),
-        ({"condition": "caption"}, "take none or class"),
-        ({"top_p": 1.5}, r"top_p must be in \(0, 1\]"),
+        ({"top_p": (1.5,)}, r"top_p must be in \(0, 1\]"),
+        ({"scales": 2, "top_k": (5, 5, 5)}, "--top-k: 3 numbers for 2 scales; give one, or one for each"),
+        ({"scales": 1, "jointly": True}, "--jointly: one scale is trained alone"),
         ({"preset": "imagnet-4"}, "no recipe 'imagnet-4'.*did you mean 'imagenet-4'"),
         ({"preset": "imagenet-4", "scales": 2}, "the recipe imagenet-4 has 4, not 2"),
     ],
@@ -258,8 +284,9 @@ def test_only_small_recipes_are_compared(autoencoder, capsys, tmp_path: Path) ->
 
 
 def test_options_of_the_other_kind_are_told(capsys) -> None:
-    assert __main__.discrete(DiscreteOptions(scales=2, top_k=5)) == 2
-    assert "--scales, --top-k: only --kind imagebart takes that" in capsys.readouterr().err
+    assert __main__.discrete(DiscreteOptions(scales=2, top_k=(5,), jointly=True, temperature=(0.9,))) == 2
+    wrong = "--scales, --top-k, --jointly, --temperature"
+    assert f"{wrong}: only --kind imagebart takes that" in capsys.readouterr().err
 
 
 def test_published_recipes_are_planned(autoencoder) -> None:
@@ -267,3 +294,170 @@ def test_published_recipes_are_planned(autoencoder) -> None:
     plan = plan_imagebart(options, preset_of("imagenet-4", None))
     assert [stage.name for stage in plan.trainings] == [f"imagebart 4 scale {t} train" for t in (1, 2, 3, 4)]
     assert plan.trainings[0].size()["steps"] == SCALE_PRESETS["imagenet-4"].steps
+
+
+def test_captions_stand_before_the_tokens(spoken: Path) -> None:
+    """As many as the longest caption has, with embeddings beside those of the codes."""
+    (words,) = spoken.glob("stages/captions-*/tokenizer.json")
+    tokenizer = BytePairs.load(words)
+    model = scale_denoising.chain_of(told(spoken).module)
+    assert [type(network).__name__ for network in model.denoisers] == ["EncoderDecoder", "DecoderOnly"]
+    for network in model.denoisers:
+        assert (network.prefix, network.prefix_offset, network.vocabulary) == (
+            tokenizer.length,
+            256,
+            256 + tokenizer.size,
+        )
+    report = json.loads((spoken / "imagebart.json").read_text())
+    assert report["edits"]["ways"] == ["its caption", "the next picture's caption"]
+    assert "drawn again as their caption says" in (spoken / "imagebart.md").read_text()
+
+
+def told(out: Path, asked: Asked = AS_THE_RUN) -> Opened:
+    return opened(trained_run(out), asked)
+
+
+def test_the_bound_is_told_the_held_out_captions(spoken: Path) -> None:
+    """Oracle: the last scale's term, from the logits of its network for the first caption of each picture."""
+    run = told(spoken)
+    (held_out,) = spoken.glob("stages/pictures-*/held_out")
+    split = Split.load(held_out)
+    model, tokenizer = (
+        scale_denoising.chain_of(run.module),
+        BytePairs.load(run.desk.inputs["captions"] / "tokenizer.json"),
+    )
+    condition = tokenizer([captions[0] for captions in split.captions])
+    tokens = run.coder.encode(scale_denoising.to_signed(split.images))
+    times = torch.full((len(tokens),), 2)
+    generator = scale_denoising.stream(0, 0, 0, torch.device("cpu"))
+    with torch.inference_mode():
+        model.process.pair(tokens, torch.ones_like(times), generator=generator)
+        pair = model.process.pair(tokens, times, generator=generator)
+        log_p = model.denoisers[1](pair.after, times, condition, target=pair.before).value.log_softmax(-1)
+        divergence = model.process.divergence(log_p, tokens, pair.after, times).mean() / math.log(2)
+    bound = json.loads((spoken / "imagebart.json").read_text())["chains"][0]["bound"]
+    assert bound["scales"][1] == pytest.approx(float(divergence), rel=1e-4)
+
+
+def test_a_caption_decides_what_is_drawn_and_edited(spoken: Path) -> None:
+    """Two captions from one seed give two pictures, inside the mask alone, where something is kept.
+
+    At a low temperature, since the network has hardly been trained.
+    """
+    run = told(spoken, Asked(temperature=(1e-3,)))
+    tokenizer = BytePairs.load(run.desk.inputs["captions"] / "tokenizer.json")
+    held_out = Split.load(run.desk.inputs["data"] / "held_out")
+    spoken_of = {caption for captions in held_out.captions for caption in captions}
+    one, other = (tokenizer([caption]) for caption in sorted(spoken_of)[:2])
+    drawn = run.pictures(one, [3], 0)
+    assert not torch.equal(drawn, run.pictures(other, [3], 0))
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    mask[..., 4:12, 4:12] = True
+    edited = [run.fill(next(iter(run.ways)), drawn, mask, words, [3], 0) for words in (one, other)]
+    hidden = mask.expand(-1, 3, -1, -1)
+    assert torch.equal(edited[0][~hidden], edited[1][~hidden])
+    assert not torch.equal(edited[0][hidden], edited[1][hidden])
+
+
+def test_captions_are_asked_for_by_the_commands(spoken: Path, tmp_path: Path, capsys) -> None:
+    held_out = Split.load(told(spoken).desk.inputs["data"] / "held_out")
+    said = held_out.captions[0][0]
+    (tmp_path / "lines.txt").write_text(f"{said}\n")
+    drawing = {"run": spoken, "out": tmp_path / "drawn"}
+    assert sample(SampleOptions(number=2, captions=tmp_path / "lines.txt", **drawing)) == 0
+    assert json.loads((tmp_path / "drawn" / "manifest.json").read_text())["pictures"] == {"00000": said, "00001": said}
+    editing = {"run": spoken, "out": tmp_path / "edited", "images": tmp_path / "drawn", "mask": "window"}
+    assert inpaint(InpaintOptions(condition=said, chains=(2, 1), temperature=(0.9,), **editing)) == 0
+    manifest = json.loads((tmp_path / "edited" / "manifest.json").read_text())
+    assert (manifest["chains"], manifest["walk"]["temperature"]) == ([2, 1], [0.9])
+    for name in ("00000", "00001"):
+        before, after = (np.array(Image.open(tmp_path / each / f"{name}.png")) for each in ("drawn", "edited"))
+        changed = (before != after).any(-1)
+        assert changed.any()
+        assert not changed[:4].any()
+        assert not changed[12:].any()
+    capsys.readouterr()
+    assert inpaint(InpaintOptions(**editing)) == 2
+    assert "--condition: give what to fill in for; the run was trained for captions" in capsys.readouterr().err
+    assert sample(SampleOptions(only="seven", **drawing)) == 2
+    assert "--class: the run was trained for captions" in capsys.readouterr().err
+
+
+def test_a_study_may_be_told_captions(autoencoder, tmp_path: Path) -> None:
+    options = ScaleOptions(data="shapes", condition="caption", autoencoder=autoencoder, out=tmp_path, **FEW)
+    plans = plan_study(options)
+    assert len({plan.model.inputs["captions"].digest for plan in plans}) == 1
+    for scales, plan in enumerate(plans, 1):
+        assert len(plan.trainings) == scales
+        words = plan.model.settings.told.captions
+        largest = scale_denoising.Words(words.vocabulary, words.length)
+        for stage in plan.trainings:
+            network = scale_denoising.network(stage.settings, stage.settings.scale, largest)
+            assert stage.size()["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_jointly_trained_scales_are_one_network(joint: Path) -> None:
+    run = told(joint)
+    model = scale_denoising.chain_of(run.module)
+    assert len(model.networks) == 1
+    assert all(each is model.networks[0] for each in model.denoisers)
+    found = json.loads((joint / "imagebart.json").read_text())["chains"][0]
+    assert (found["scales"], [each["scale"] for each in found["trained"]]) == (3, ["all"])
+    assert found["parameters"] == sum(p.numel() for p in model.parameters())
+    assert len(found["bound"]["scales"]) == 3
+    (weights,) = joint.glob("stages/imagebart-3-scales-train-*/scale/model.safetensors")
+    for name, tensor in load_file(weights).items():
+        assert torch.equal(tensor, model.networks[0].state_dict()[name])
+
+
+def test_each_scale_may_have_its_own_filter() -> None:
+    assert Walk().filters(2) == [Filter(), Filter()]
+    assert Walk((0.5,), (), (0.9, 1.0)).filters(2) == [
+        Filter(temperature=0.5, top_p=0.9),
+        Filter(temperature=0.5, top_p=1.0),
+    ]
+    assert Walk((1.0,), (7, 8, 9)).filters(3) == [Filter(top_k=k) for k in (7, 8, 9)]
+    assert [Walk().name, Walk(()).name] == ["all codes"] * 2
+    assert Walk((1.0, 0.5), (7,)).name == "top 7 temperature 1 0.5"
+
+
+def test_a_finished_run_is_drawn_by_other_filters(spoken: Path) -> None:
+    """Oracle: with one code to draw from at either scale the seed is without effect, as the last one reads no noise."""
+    words = BytePairs.load(told(spoken).desk.inputs["captions"] / "tokenizer.json")(["small red circle"] * 2)
+    assert torch.equal(*told(spoken, Asked(top_k=(1,))).pictures(words, [0, 1], 0))
+    assert not torch.equal(*told(spoken, Asked(top_k=(256, 1))).pictures(words, [0, 1], 0))
+
+
+def test_a_mask_that_keeps_no_token_is_told_before_any_work(joint: Path, tmp_path: Path, capsys) -> None:
+    """At 16 pixels the centre that `expand` keeps is no whole patch of 4 x 4."""
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    options = {"run": joint, "out": tmp_path / "out", "images": tmp_path / "black.png", "condition": "seven"}
+    assert inpaint(InpaintOptions(mask="expand", **options)) == 2
+    assert "--mask: it keeps no whole patch of 4 x 4 pixels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert inpaint(InpaintOptions(mask="window", **options)) == 0
+
+
+def test_a_finished_run_edits_by_other_chains(joint: Path) -> None:
+    """Oracle: the same number for all scales, or for each of them; more runs of a scale give another edit."""
+    labels, mask = torch.tensor([1]), torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    image = told(joint).pictures(labels, [0], 0)
+    mask[..., :8, :] = True
+    runs = [told(joint, Asked(chains=chains)) for chains in ((1,), (1, 1, 1), (2, 1, 3))]
+    one, same, other = (each.fill(next(iter(each.ways)), image, mask, labels, [0], 0) for each in runs)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Asked(chains=(2, 2)), "--chains: give a number from 1, or one for each of 3 scales; got 2 2"),
+        (Asked(chains=(0,)), "--chains: give a number from 1"),
+        (Asked(temperature=(1.0, 2.0)), "--temperature: 2 numbers for 3 scales"),
+        (Asked(temperature=(0.0,)), "temperature must be positive"),
+    ],
+)
+def test_what_a_run_cannot_be_asked_is_told(asked: Asked, message: str, joint: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        told(joint, asked)
