@@ -11,6 +11,8 @@ import shutil
 import sys
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import nox
 from nox.command import CommandFailed
@@ -103,6 +105,21 @@ def alone(session: nox.Session, suite: str) -> None:
     pytest(session, PACKAGES[suite])
 
 
+@nox.session(venv_backend="uv")
+@nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
+def elsewhere(session: nox.Session, suite: str) -> None:
+    """Use each wheel in a project outside this clone: by name, offline, run and type-checked (needs uv)."""
+    install(session, *project(suite)["dependencies"], *group("elsewhere"))
+    with TemporaryDirectory() as folder:
+        session.run("python", "workshop/elsewhere.py", PACKAGES[suite], folder)
+        offline = ["--offline", f"--find-links={folder}/dist", f"--reinstall-package={project(suite)['name']}"]
+        session.install(*offline, "-r", f"{folder}/pyproject.toml")
+        with session.chdir(folder):
+            session.run("python", "use.py")
+            session.run("mypy", "--strict", "use.py")
+            session.run("pyright", "use.py")
+
+
 @nox.session
 @nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
 def parity(session: nox.Session, suite: str) -> None:
@@ -154,6 +171,13 @@ def reproduce_table3(session: nox.Session) -> None:
     """Reproduce Table 3, pictures without a condition, with the options of Table 1; --data takes several sets."""
     install_everything(session)
     reproduce(session, "table3")
+
+
+@nox.session
+def reproduce_figure4(session: nox.Session) -> None:
+    """Reproduce Figure 4, quality and cost against the stride of the context, with the options of Table 3."""
+    install_everything(session)
+    reproduce(session, "figure4")
 
 
 @nox.session
@@ -224,13 +248,18 @@ def install_everything(session: nox.Session, *requirements: str) -> None:
 
 def released(session: nox.Session, name: str) -> str:
     """The package that `name` is, or that `name` is the release tag of, which must tell its present version."""
-    projects = {folder: nox.project.load_toml(PACKAGES[folder] / "pyproject.toml")["project"] for folder in PACKAGES}
-    tags = {f"{project['name']}-v{project['version']}": folder for folder, project in projects.items()}
+    tags = {f"{project(folder)['name']}-v{project(folder)['version']}": folder for folder in PACKAGES}
     if name not in tags and name not in PACKAGES:
         session.error(
             f"{name} is no package ({', '.join(PACKAGES)}) and no tag of a present version ({', '.join(tags)})"
         )
     return tags.get(name, name)
+
+
+def project(package: str) -> dict[str, Any]:
+    """What a package declares of itself."""
+    declared: dict[str, Any] = nox.project.load_toml(PACKAGES[package] / "pyproject.toml")["project"]
+    return declared
 
 
 def editable_packages() -> list[str | Path]:
