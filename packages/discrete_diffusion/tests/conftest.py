@@ -1,31 +1,30 @@
 """Oracles: dense transition matrices, and the official implementation's recorded values."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from discrete_diffusion import Schedule
+if TYPE_CHECKING:  # older jaxtyping checks only what is first imported after the conftests
+    from discrete_diffusion import Schedule
 
 GOLDEN = Path(__file__).parents[3].parent / "shared" / "reference" / "golden"
 
-SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
-    "paper": Schedule.paper,
-    "released": Schedule.released,
-    "mask_only": Schedule.mask_only,
-    "uniform_only": Schedule.uniform_only,
-}
 
-
-@pytest.fixture(params=SCHEDULES, name="make_schedule")
+@pytest.fixture(params=["paper", "released", "mask_only", "uniform_only"], name="make_schedule")
 def every_schedule(request: pytest.FixtureRequest) -> Callable[[int, int], Schedule]:
-    return SCHEDULES[request.param]
+    from discrete_diffusion import Schedule
+
+    make: Callable[[int, int], Schedule] = getattr(Schedule, request.param)
+    return make
 
 
 @dataclass(frozen=True)

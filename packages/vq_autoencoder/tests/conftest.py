@@ -1,16 +1,19 @@
 """Small autoencoders, and what the official code computed with tiny random weights."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vq_autoencoder import KLAutoencoder, VQAutoencoder
+if TYPE_CHECKING:  # older jaxtyping checks only what is first imported after the conftests
+    from vq_autoencoder import KLAutoencoder, VQAutoencoder
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "golden"
 SMALL: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "residual_blocks": 1, "resolution": 16, "groups": 4}
@@ -51,6 +54,8 @@ def images() -> Tensor:
 
 @pytest.fixture
 def small_vq():
+    from vq_autoencoder import VQAutoencoder
+
     def make(**arguments: Any) -> VQAutoencoder:
         torch.manual_seed(0)
         return VQAutoencoder(**({"codes": 16, "code_width": 4} | SMALL | arguments))
@@ -60,6 +65,8 @@ def small_vq():
 
 @pytest.fixture
 def small_kl():
+    from vq_autoencoder import KLAutoencoder
+
     def make(**arguments: Any) -> KLAutoencoder:
         torch.manual_seed(0)
         return KLAutoencoder(**({"latent_channels": 4} | SMALL | arguments))

@@ -7,6 +7,7 @@ lets it vectorise minima; the order of additions is kept.
 
 from collections.abc import Callable
 from functools import partial
+from inspect import unwrap
 from typing import Any, no_type_check
 
 import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -16,13 +17,16 @@ LANES = 4
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the interpreter's lock, and keep the result on disk where there is a place to write."""
+    """Compile without the interpreter's lock, and keep the result on disk where there is a place to write.
+
+    What an import hook has wrapped around the function, as jaxtyping's does in tests, is not compiled.
+    """
     compile_ = partial(numba.njit, nogil=True, fastmath={"nnan", "nsz"}, error_model="numpy")
     kernel: Callable[..., Any]
     try:
-        kernel = compile_(cache=True)(function)
+        kernel = compile_(cache=True)(unwrap(function))
     except RuntimeError:
-        kernel = compile_()(function)
+        kernel = compile_()(unwrap(function))
     return kernel
 
 
