@@ -167,7 +167,7 @@ def test_two_gloo_ranks_sample_what_one_process_samples(tmp_path: Path) -> None:
     specification.loader.exec_module(script)
     running = [subprocess.Popen([sys.executable, SCRIPT, str(rank), str(tmp_path)]) for rank in range(script.RANKS)]
     try:
-        assert [process.wait(timeout=240) for process in running] == [0] * script.RANKS
+        assert [process.wait(timeout=600) for process in running] == [0] * script.RANKS
     finally:
         for process in running:
             process.kill()

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from continuous_diffusion._types import Features, Times
 
+WIDE = 2**20
+"""Number of a convolution's weights from which on it pays to add some of them up before."""
+
 
 class TimeEmbedding(nn.Module):
     r"""$\mathrm{MLP}(\cos(t' f), \sin(t' f))$ with $t' = t - 1$ and $f_i = 10000^{-2i/d}$, after its activation.
@@ -129,6 +132,19 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Features) -> Tensor:
-        """Features (b, d, h, w) to (b, d, 2 h, 2 w)."""
+        """Features (b, d, h, w) to (b, d, 2 h, 2 w); wide ones without the repetition, where that is faster."""
+        if x.device.type == "cpu" and self.conv.weight.numel() > WIDE and x.numel() >= x.shape[1] ** 2:
+            return at_twice_the_resolution(x, self.conv.weight, self.conv.bias)
         doubled: Tensor = self.conv(self.repeat(x))
         return doubled
+
+
+def at_twice_the_resolution(x: Features, weight: Tensor, bias: Tensor | None) -> Tensor:
+    r"""The 3 x 3 convolution of `x` (b, d, h, w) repeated to (b, d, 2 h, 2 w), without the repetition.
+
+    An input is met by two neighbouring elements of each row and column of the kernel at once. Their sums make a kernel
+    of 4 x 4, $K = S^\top W S$, whose transposed convolution of stride 2 takes 4/9 of the multiplications.
+    """
+    sums = x.new_tensor([[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], dtype=weight.dtype)
+    kernel = (weight.flatten(2) @ torch.kron(sums, sums)).unflatten(2, (4, 4))
+    return F.conv_transpose2d(x, kernel.transpose(0, 1), bias, stride=2, padding=1)
