@@ -32,6 +32,7 @@ def capture(model: nn.Module, name: str, *, select: Callable[..., Tensor] | None
         ValueError: no submodule of this name; the nearest names are suggested.
 
     Source: ConPreDiff Figure 1
+    Unstated: which layer feeds the head; any, by name, and in the tables the input of the last one [name].
     """
     return Captured(_submodule(model, name), name, select)
 

@@ -46,6 +46,7 @@ class DistributionDecoder(nn.Module):
 
     Source: ConPreDiff distribution decoder
     Source: NWR-GAE neighbourhood decoder
+    Unstated: whether the head is told t, an argument of the formulas; no, its features know it [timed].
     Unstated: widths and depths; two residual blocks, linear networks for mu and sigma, two hidden layers in FNN_n
         [width, latent, depth, block].
     """

@@ -59,6 +59,8 @@ class ContextPrediction(nn.Module):
 
     Source: ConPreDiff neighbourhood distribution loss, several strides, removal at inference
     Deviation: mean over units and channels where the equation sums over units: 1/(n c), not 1 [fixed].
+    Unstated: what is predicted of latents and of tokens; the clean latents, and the frozen vectors of the clean codes
+        [forward.target].
     Unstated: the number of draws; 5, NWR-GAE's default [samples].
     Unstated: whether the target is noisy, and whether it receives gradients; it is clean and receives none [fixed].
     Unstated: how several strides are combined; together in one set, or one term for each ring [stride, apart].
