@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from reproductions import recipe_names
+from reproductions.recipe_names import listed
+
+FIRST = "Name of a recipe (the one that fits); the published ones have their own resolution, see --dry-run."
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,9 @@ class DenoiserOptions:
     """Side of the pictures."""
     preset: str | None = None
     """Name of a recipe (the one that fits)."""
+    text_encoder: str | None = None
+    """With --condition caption: folder or hub id of a frozen CLIP or T5 that reads them, such as
+    openai/clip-vit-base-patch32 (an encoder trained with the denoiser, unless the recipe wants a frozen one)."""
     samples: int | None = None
     """Pictures seen in training, all passes together (the recipe's)."""
     batch: int | None = None
@@ -79,6 +89,7 @@ class ScaleOptions(DenoiserOptions):
 class DiscreteOptions(ScaleOptions):
     """What training a denoiser of tokens takes."""
 
+    preset: Annotated[str | None, arg(help=listed(FIRST, recipe_names.TOKENS, recipe_names.SCALES))] = None
     kind: Literal["vq-diffusion", "imagebart"] = "vq-diffusion"
     """Masks and replaced tokens, all drawn at once in many steps; or scales, drawn token by token."""
     scales: Literal[1, 2, 3] | None = None
@@ -99,6 +110,7 @@ class DiscreteOptions(ScaleOptions):
 class ContinuousOptions(DenoiserOptions):
     """What training a denoiser of latents or pixels takes."""
 
+    preset: Annotated[str | None, arg(help=listed(FIRST, recipe_names.LATENTS))] = None
     task: Literal["generate", "inpainting", "super-resolution"] = "generate"
     """What it is trained for: to draw, to fill in behind masks, or to enlarge."""
     factor: int | None = None

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reproductions import published_latents, published_tokens
+from reproductions.conditioning import Conditioning, Kind
 from reproductions.profiles import PROFILES
-from reproductions.settings import Captions, Continuous, Discrete, GaussianNoise, Target
+from reproductions.settings import Captions, Continuous, Denoiser, Discrete, GaussianNoise, Target
 from reproductions.training import TrainingSettings
 
 CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
@@ -80,3 +81,12 @@ def _latents() -> Mapping[str, Continuous]:
 
 
 TOKENS, LATENTS = _tokens(), _latents()
+
+
+def told_by(recipe: Denoiser, told: Conditioning) -> Conditioning:
+    """What a denoiser of a recipe is told, with what reads it: captions by its encoder, classes as states or labels."""
+    if told.kind is Kind.CAPTION:
+        return replace(told, captions=recipe.captions)
+    if told.kind is Kind.CLASS and isinstance(recipe, Continuous):
+        return replace(told, class_width=recipe.class_width)
+    return told

@@ -15,8 +15,9 @@ from reproductions.command import carry_out, describe, processes
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
 from reproductions.data import DataSettings, fingerprint
 from reproductions.denoiser_options import DenoiserOptions
-from reproductions.denoiser_recipes import LATENTS, TOKENS
+from reproductions.denoiser_recipes import LATENTS, TOKENS, told_by
 from reproductions.denoiser_report import write_training
+from reproductions.frozen_texts import caption_stages, spoken_to
 from reproductions.located import Located
 from reproductions.profiles import Denoiser, has_bf16
 from reproductions.runner import run
@@ -28,10 +29,9 @@ from reproductions.stages import (
     denoising,
     filling,
     latent_denoising,
-    preparing,
     token_denoising,
 )
-from reproductions.tasks import Inpainting, Task
+from reproductions.tasks import Inpainting, SuperResolution, Task
 from reproductions.training import TrainingSettings
 
 Recipe = TypeVar("Recipe", bound=Denoiser)
@@ -128,9 +128,10 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
     """The stages of a denoiser of tokens."""
     coder = token_coder(options)
     source, told = source_of(options)
-    recipe = _recipe(TOKENS, options.preset or "small", options)
-    training = token_denoising.Training(recipe, _with_encoder(told, recipe))
-    inputs = {**token_inputs(options, source), **_captions(source, recipe, told)}
+    recipe = _recipe(TOKENS, options.preset or "small", options, told)
+    told = told_by(recipe, told)
+    training = token_denoising.Training(recipe, told)
+    inputs = {**token_inputs(options, source), **caption_stages(source, told.captions, options.text_encoder)}
     side = options.resolution // coder.factor
     model = Stage(
         "discrete train",
@@ -210,10 +211,13 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
 def continuous_model(options: DenoiserOptions, task: Task | None = None) -> ContinuousModel:
     """The training of a denoiser of latents or pixels: to draw, or for a task."""
     source, told = source_of(options)
-    recipe = _recipe(LATENTS, options.preset or ("latents" if options.autoencoder else "pixels"), options)
+    name = options.preset or ("latents" if options.autoencoder else "pixels")
+    recipe = _recipe(LATENTS, name, options, told)
+    _check_task(name, task)
+    told = told_by(recipe, told)
     shape: tuple[int, ...] = (3, options.resolution, options.resolution)
     inputs = {"data": source}
-    training = latent_denoising.Training(recipe, _with_encoder(told, recipe), flip=options.flip, task=task)
+    training = latent_denoising.Training(recipe, told, flip=options.flip, task=task)
     if options.autoencoder is not None:
         coder = coding.coder_at(options.autoencoder, options.resolution, tokens=False)
         side = options.resolution // coder.factor
@@ -226,10 +230,16 @@ def continuous_model(options: DenoiserOptions, task: Task | None = None) -> Cont
         number = min(task.masks, recipe.training.samples)
         masking = beside.TrainingMasks(number, options.resolution, options.seed)
         inputs["masks"] = Stage("training masks", beside.draw_training_masks, masking)
-    inputs = {**inputs, **_captions(source, recipe, told)}
+    inputs = {**inputs, **caption_stages(source, told.captions, options.text_encoder)}
     size = partial(latent_denoising.size, training, shape)
     model = Stage("continuous train", latent_denoising.train, training, inputs, size=size, shared=True)
     return ContinuousModel(training, shape, inputs, model)
+
+
+def _check_task(name: str, task: Task | None) -> None:
+    meant = {"ldm-inpainting": Inpainting, "ldm-super-resolution": SuperResolution}.get(name)
+    if meant is not None and not isinstance(task, meant):
+        raise ValueError(f"--preset: {name} was made for a task; give --task {name.removeprefix('ldm-')} with it")
 
 
 def _check_side(multipliers: Sequence[int], resolution: int, side: int) -> None:
@@ -310,22 +320,12 @@ def source_of(options: DenoiserOptions) -> tuple[Stage, Conditioning]:
     return Stage("pictures", conditions.read, reading), Conditioning(kind, classes)
 
 
-def _with_encoder(told: Conditioning, recipe: Denoiser) -> Conditioning:
-    return replace(told, captions=recipe.captions) if told.kind is Kind.CAPTION else told
-
-
-def _captions(source: Stage, recipe: Denoiser, told: Conditioning) -> Mapping[str, Stage]:
-    if told.kind is not Kind.CAPTION:
-        return {}
-    return {"captions": Stage("captions", preparing.tokenise, recipe.captions, {"data": source})}
-
-
 def borrowed(folder: Path) -> Stage:
     """The stage that takes an autoencoder over."""
     return Stage("autoencoder", coding.borrow, coding.Borrowed(Located(folder)))
 
 
-def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions) -> Recipe:
+def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions, told: Conditioning) -> Recipe:
     """The recipe called `name`, with what the options say instead.
 
     Raises:
@@ -335,10 +335,12 @@ def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions) 
         near = difflib.get_close_matches(name, recipes, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"--preset: there is no recipe {name!r}; choose from {', '.join(recipes)}{hint}")
-    recipe = recipes[name]
+    recipe = spoken_to(recipes[name], told, name, options.text_encoder)
     check_positive(options)
     if options.guidance not in (None, 1.0) and options.condition == "none":
         raise ValueError("--guidance: there is nothing to be guided by; give --condition class or caption")
+    if options.guidance not in (None, 1.0) and recipe.dropout == 0:
+        raise ValueError(f"--guidance: the recipe {name} trains no null condition to be guided from; leave it out")
     return replace(
         recipe,
         training=training_of(recipe.training, options),

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from reproductions.conditioning import Conditioning, Kind
-from reproductions.stages import conditions
-from reproductions.stages.captioning import BytePairs
+from reproductions.stages import conditions, texts
 from reproductions.stages.conditions import Prompts
 from reproductions.stages.generating import Opened
 
@@ -68,8 +67,7 @@ def _repeated(opened: Opened, asked: str, number: int) -> Prompts:
 
 
 def _tokenised(opened: Opened, words: Sequence[str]) -> Prompts:
-    tokenizer = BytePairs.load(opened.desk.inputs["captions"] / "tokenizer.json")
-    return Prompts(tokenizer(list(words)), tuple(words))
+    return Prompts(texts.words(opened.desk, opened.told.captions)(list(words)), tuple(words))
 
 
 def label_of(name: str, classes: Sequence[str]) -> int:

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from reproductions.artefacts import Desk
 from reproductions.data import Split
 from reproductions.settings import Captions, Denoiser
-from reproductions.stages.captioning import BytePairs, CaptionEncoder, tokens_of
+from reproductions.stages import texts
 from reproductions.stages.preparing import CaptionTokens
 from reproductions.training import GradientStep, fit, stream
+
+READ = 256
+"""Captions that are read at a time."""
 
 
 class TotalLoss(Protocol):
@@ -28,7 +31,7 @@ class TextToImage(nn.Module):
     Source: ConPreDiff removal at inference
     """
 
-    def __init__(self, encoder: CaptionEncoder, objective: nn.Module, context: nn.Module | None) -> None:
+    def __init__(self, encoder: nn.Module, objective: nn.Module, context: nn.Module | None) -> None:
         super().__init__()
         self.encoder, self.objective, self.context = encoder, objective, context
 
@@ -42,18 +45,6 @@ class TextToImage(nn.Module):
         else:
             parts = {"loss": denoising.loss.mean(), "loss/base": denoising.loss.mean()}
         return {**parts, **{name: term.mean() for name, term in denoising.terms.items()}}
-
-
-def caption_encoder(desk: Desk, settings: Captions) -> CaptionEncoder:
-    """A fresh caption encoder for the vocabulary of the training captions."""
-    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
-    return CaptionEncoder(
-        vocabulary=tokenizer.size,
-        length=tokenizer.length,
-        width=settings.width,
-        depth=settings.depth,
-        heads=settings.heads,
-    )
 
 
 def train(
@@ -119,14 +110,14 @@ def sample(desk: Desk, settings: SampleSettings, draw: Callable[[Tensor, list[to
 
 
 def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:
-    """States (number, l, d) of `held_out_captions`, from the trained encoder of input "model"."""
-    encoder = caption_encoder(desk, settings)
+    """States (number, l, d) of `held_out_captions`, from the encoder of input "model", or the frozen one."""
+    encoder = texts.encoder(desk, settings)
     encoder.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
-    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
     spoken = held_out_captions(Split.load(desk.inputs["data"] / "held_out"), number)
+    tokens = texts.read(spoken, texts.words(desk, settings)).tokens
+    encoder = encoder.eval().to(device())
     with torch.inference_mode():
-        states: Tensor = encoder.eval().to(device())(tokens_of(spoken, tokenizer).to(device()))
-    return states
+        return torch.cat([encoder(part.to(device())) for part in tokens.split(READ)])
 
 
 def held_out_captions(held_out: Split, number: int) -> list[str]:

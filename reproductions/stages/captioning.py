@@ -1,4 +1,4 @@
-"""Captions to tokens to states, by the small encoder that is trained with a denoiser of either kind."""
+"""Captions to tokens to states, by the small encoder that is trained with a denoiser of either kind, or by CLIP's."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from discrete_diffusion import BytePairs as BytePairs
 from discrete_diffusion import CaptionEncoder as CaptionEncoder
+from discrete_diffusion import ClipText as ClipText
 
 
 def tokens_of(captions: Sequence[str], tokenizer: BytePairs) -> Tensor:

@@ -11,7 +11,8 @@ from reproductions import conditioning, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.stages.captioning import BytePairs, tokens_of
+from reproductions.stages import texts
+from reproductions.stages.latent_presets import ClassStates
 from reproductions.stages.preparing import CaptionTokens, keep
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -42,8 +43,7 @@ def prompts(desk: Desk, told: Conditioning, split: str, number: int) -> Prompts:
         labels = torch.arange(number) % len(told.classes)
         return Prompts(labels, tuple(told.classes[label].replace("_", " ") for label in labels.tolist()))
     words = text_to_image.held_out_captions(Split.load(desk.inputs["data"] / split), number)
-    tokenizer = BytePairs.load(desk.inputs["captions"] / "tokenizer.json")
-    return Prompts(tokens_of(words, tokenizer), tuple(words))
+    return Prompts(texts.read(words, texts.words(desk, told.captions)).tokens, tuple(words))
 
 
 def of_pictures(desk: Desk, told: Conditioning, number: int) -> Tensor | None:
@@ -73,14 +73,16 @@ class Teller:
 
 
 def reader(desk: Desk, told: Conditioning) -> nn.Module:
-    """What makes a condition of labels (they are one) or of caption tokens (an encoder, trained with the denoiser)."""
-    if told.captions is None:
-        return nn.Identity()
-    return text_to_image.caption_encoder(desk, told.captions)
+    """What makes a condition of labels (states where they have a width, or as they are) or of caption tokens."""
+    if told.captions is not None:
+        return texts.encoder(desk, told.captions)
+    if told.class_width is not None:
+        return ClassStates(classes=len(told.classes), width=told.class_width)
+    return nn.Identity()
 
 
 def save_reader(module: nn.Module, desk: Desk) -> None:
-    """Write the trained encoder, where there is one."""
+    """Write what was trained of it, if anything."""
     if state := module.state_dict():
         save_file(state, desk.folder / "captions.safetensors")
 
@@ -88,7 +90,7 @@ def save_reader(module: nn.Module, desk: Desk) -> None:
 def trained_reader(desk: Desk, told: Conditioning) -> nn.Module:
     """The reader of input "model"."""
     module = reader(desk, told)
-    if told.captions is not None:
+    if module.state_dict():
         module.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
     return module.to(text_to_image.device()).eval()
 
@@ -97,4 +99,6 @@ def arguments(told: Conditioning) -> dict[str, Any]:
     """The arguments by which either denoiser is built for what it is told."""
     if told.captions is not None:
         return {"condition_width": told.captions.width}
+    if told.class_width is not None:
+        return {"condition_width": told.class_width}
     return {"classes": len(told.classes)} if told.classes else {}

@@ -31,6 +31,7 @@ from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
 from reproductions.settings import Continuous, Distance, FirstStage, GaussianNoise, Target
+from reproductions.stages import texts
 from reproductions.stages.context import WithContext
 
 SCHEDULES = {
@@ -80,7 +81,7 @@ def train(desk: Desk) -> None:
 
 def build(desk: Desk, settings: Training, latent: tuple[int, ...]) -> text_to_image.TextToImage:
     """The trained whole for latents (c, h, w): the parts of the base model first, so that both rows begin alike."""
-    encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
+    encoder = texts.encoder(desk, settings.denoiser.captions)
     denoiser = network(settings.denoiser, latent)
     process, target = ForwardProcess(schedule(settings.denoiser)), TARGETS[settings.denoiser.target]
     objective = Objective(denoiser, process, target=target, condition_dropout=settings.denoiser.dropout)

@@ -32,6 +32,7 @@ from reproductions import text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
 from reproductions.settings import Discrete, FirstStage, TokenNoise
+from reproductions.stages import texts
 from reproductions.stages.context import WithContext
 
 SCALE_PRESETS, ScalePreset = imagebart.PRESETS, imagebart.Preset
@@ -80,7 +81,7 @@ def build(desk: Desk, settings: Training, codebook: Tensor, grid: tuple[int, int
 
     The context targets are the frozen code vectors of the clean neighbours.
     """
-    encoder = text_to_image.caption_encoder(desk, settings.denoiser.captions)
+    encoder = texts.encoder(desk, settings.denoiser.captions)
     denoiser = network(settings.denoiser, len(codebook), grid)
     process = ForwardProcess(schedule(settings.denoiser, len(codebook)))
     objective = Objective(

@@ -12,8 +12,9 @@ from reproductions.artefacts import Desk, write_json
 from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawing import Stream
 from reproductions.judge import Judge
-from reproductions.settings import Captions
+from reproductions.settings import Captions, TextEncoder
 from reproductions.shapes import SETS
+from reproductions.stages import texts
 from reproductions.stages.captioning import BytePairs, tokens_of
 from reproductions.training import GradientStep, TrainingSettings, fit
 
@@ -50,19 +51,24 @@ def keep(splits: Splits, desk: Desk) -> None:
 def tokenise(desk: Desk) -> None:
     """Learn the words of the training captions: `tokenizer.json`, and every training caption's tokens.
 
-    Captions are as long as the longest of them, and `settings.length` tokens at most.
+    Captions are as long as the longest of them, and `settings.length` tokens at most. A frozen encoder has its words.
 
     `tokens.safetensors` holds `tokens (M, l)` of all captions, and image i's are those in `first[i] : first[i + 1]`.
     """
     settings: Captions = desk.settings
     train = Split.load(desk.inputs["data"] / "train")
     spoken = [caption for captions in train.captions for caption in captions]
+    counts = torch.tensor([0] + [len(captions) for captions in train.captions])
+    if settings.encoder is TextEncoder.FROZEN:
+        known = texts.read(spoken, texts.words(desk, settings))
+        save_file({"tokens": known.tokens, "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
+        write_json(desk.folder / "facts.json", {"cut": known.cut, "length": known.tokens.shape[1]})
+        return
     learnt = BytePairs.train(spoken, vocabulary=settings.vocabulary, length=settings.length)
     lengths = [len(encoding.ids) for encoding in learnt.bpe.encode_batch(spoken)]
     longest, cut = min(max(lengths), settings.length), sum(length > settings.length for length in lengths)
     tokenizer = BytePairs(learnt.bpe, longest)
-    tokenizer.save(desk.folder / "tokenizer.json")
-    counts = torch.tensor([0] + [len(captions) for captions in train.captions])
+    tokenizer.save(desk.folder / texts.TOKENIZER)
     save_file({"tokens": tokens_of(spoken, tokenizer), "first": counts.cumsum(0)}, desk.folder / "tokens.safetensors")
     write_json(desk.folder / "facts.json", {"cut": cut, "vocabulary": tokenizer.size, "length": longest})
 
