@@ -1,8 +1,9 @@
 """LDM's U-Net forward and in training, against diffusers with the same weights; on a GPU with compilation and FLOP/s.
 
 Times are taken in turn in one process; peaks of memory, beside what the weights take, each in a process of its own.
+What a step of DDIM takes outside the network is timed around an answer that is ready, and set beside the network.
 
-python benchmarks/unet.py [--side N] [--batches 1 4] [--repeats N] [--threads N] [--divide N]
+python benchmarks/unet.py [--side N] [--batches 1 4] [--repeats N] [--threads N] [--divide N] [--only-steps]
 python benchmarks/unet.py --cuda [--batches 16 64]
 """
 
@@ -23,9 +24,20 @@ from timing import interleave, report
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from continuous_diffusion import PRESETS, UNet, read_diffusers, write_diffusers
+from continuous_diffusion import (
+    PRESETS,
+    ForwardProcess,
+    Guided,
+    Prediction,
+    Schedule,
+    UNet,
+    read_diffusers,
+    sample,
+    write_diffusers,
+)
 
 BASELINE, PRESET = "diffusers", "celebahq"
+STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -196,6 +208,31 @@ def _rates(folder: Path, x: Tensor, what: str, times: Mapping[str, list[float]])
     )
 
 
+def outside(name: str, folder: Path, guided: bool, options: argparse.Namespace) -> None:
+    """A step of DDIM for one image, without and with guidance, whose denoiser has its answer ready; and the network."""
+    called, setting, process = ours(folder, Setting()), Setting(), ForwardProcess(Schedule.linear(1000))
+    x = states(1, _channels(called.network), options.side, "cpu")
+    both, null = (torch.cat([x, x]) if guided else x), torch.zeros(1, 1, 1)
+    ready = Prediction(value=forward(called, both, setting), features=both)
+
+    def answer(x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Prediction:
+        return ready
+
+    denoiser = Guided(answer, 3.0, null=null) if guided else answer
+
+    def walk() -> Tensor:
+        return sample(denoiser, tuple(x.shape), null if guided else None, process=process, steps=STEPS, start=x)
+
+    rows = {"network": lambda: forward(called, both, setting), "outside": walk}
+    times = interleave(rows, repeats=options.repeats, warmup=1)
+    times["outside"] = [seconds / STEPS for seconds in times["outside"]]
+    title = f"{name}: a {'guided ' if guided else ''}step of DDIM for one image, outside the network"
+    notes = (
+        f"float32; the mean of {STEPS} steps; the network is asked for {len(both)} of {options.side} x {options.side}"
+    )
+    report(f"unet-{name}-step-{'guided' if guided else 'plain'}", title, times, baseline="network", notes=notes)
+
+
 def network(divide: int) -> UNet:
     arguments = PRESETS[PRESET].arguments
     built = UNet(**{**arguments, "channels": arguments["channels"] // divide})
@@ -213,6 +250,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cuda", action="store_true", help="bfloat16 on a GPU, eager and compiled, with FLOP/s")
+    parser.add_argument("--only-steps", action="store_true", help="only what a step takes outside the network")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -220,8 +258,10 @@ def main() -> None:
     name = PRESET + (f"-over-{options.divide}" if options.divide > 1 else "")
     with tempfile.TemporaryDirectory() as root:
         write_diffusers(network(options.divide), root, grid=(options.side, options.side))
+        for guided in (False, True) if not options.cuda else ():
+            outside(name, Path(root), guided, options)
         for setting in settings if options.cuda else [Setting()]:
-            for batch in options.batches:
+            for batch in options.batches if not options.only_steps else ():
                 compare(name, Path(root), batch, setting, options)
 
 
