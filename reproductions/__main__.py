@@ -67,6 +67,13 @@ def table3(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
     return table3.table3(options)
 
 
+def figure4(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
+    """Quality and cost against the stride of the context: ConPreDiff's Figure 4."""
+    from reproductions import figure4
+
+    return figure4.figure4(options)
+
+
 def figure5(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
     """Six published models with and without context prediction: ConPreDiff's Figure 5."""
     from reproductions import figure5
@@ -169,6 +176,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "table1": table1,
     "table2": table2,
     "table3": table3,
+    "figure4": figure4,
     "figure5": figure5,
     "evaluate": evaluate,
     "sample": sample,

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from reproductions import charts, sampled_rows
-from reproductions.collect import over_seeds, read
 from reproductions.experiment import Context, Family, Kind, Model, Row, Table
 from reproductions.findings import Illustration, Measurement
 from reproductions.picture_tables import Planned, reproduce
 from reproductions.sampled_rows import on
 from reproductions.table_options import TableOptions
-from reproductions.table_report import report_of
+from reproductions.table_report import measured_of, report_of
 
 KINDS = {Family.DDPM: Kind.CONTINUOUS, Family.LDM: Kind.CONTINUOUS, Family.DIT: Kind.CONTINUOUS}
 WITH = " + context"
@@ -69,9 +68,9 @@ def _first(planned: Planned, approach: str, root: Path) -> tuple[str, Measuremen
     runs = planned.runs.get(approach)
     if runs is None:
         return None
-    return next(iter(over_seeds({seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}).items()))
+    return next(iter(measured_of(runs, root).items()))
 
 
 def figure5(options: TableOptions) -> int:
     """Measure Figure 5's pairs on each data set and write the report; returns the exit code."""
-    return reproduce(TABLE, options, sampled_rows.plan, partial(report_of, illustrate=illustrate))
+    return reproduce(TABLE, options, sampled_rows.plan, partial(report_of, illustrate=illustrate), repeats=1)

@@ -4,6 +4,7 @@ import enum
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
@@ -143,6 +144,11 @@ class Report:
         """The metrics that some row was measured by."""
         measured = {name for row in self.rows for name in row.measured or {}}
         return [metric for metric in self.metrics if metric.name in measured]
+
+    @property
+    def meanings(self) -> list[list[MetricInfo]]:
+        """The measured metrics, neighbours that mean the same together."""
+        return [list(group) for _, group in groupby(self.measured_metrics, key=lambda metric: metric.meaning)]
 
     @property
     def run_rows(self) -> list[RowResult]:

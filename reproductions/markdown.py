@@ -20,10 +20,11 @@ def markdown(report: Report) -> str:
     if not report.comparable:
         lines += ["**Not comparable with the paper.** Only differences between our own rows are claimed.", ""]
     lines += _table_of_rows(report)
-    for metric in report.measured_metrics:
-        counts = sample_counts(report, metric.name)
+    for group in report.meanings:
+        names = ", ".join(f"`{metric.name}`" for metric in group)
+        counts = sample_counts(report, group[0].name)
         lines.append(
-            f"- `{metric.name}` {ARROWS[metric.better]} {_cell(metric.meaning)}" + (f" {counts}." if counts else "")
+            f"- {names} {ARROWS[group[0].better]} {_cell(group[0].meaning)}" + (f" {counts}." if counts else "")
         )
     lines += [*_illustrations(report), *_differences(report), *_ceiling(report), *_costs(report), *_notes(report)]
     return "\n".join([*lines, "", "## Again", "", "```", report.command, "```", ""])

@@ -11,9 +11,10 @@ from typing import Any
 from reproductions.artefacts import Stage
 from reproductions.conditioning import Conditioning
 from reproductions.data import DataSettings
+from reproductions.denoiser_recipes import told_by
 from reproductions.experiment import AnyContext, DirectContext, Family, Model
-from reproductions.profiles import FirstStage
 from reproductions.scale_recipes import chain
+from reproductions.settings import FirstStage
 from reproductions.stages import (
     autoencoding,
     coding,
@@ -121,9 +122,8 @@ class Ground:
     def _latents(self, name: str, family: Family, context: AnyContext | None, seed: int) -> Trained:
         sizes = self.sizes
         recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
-        training = latent_denoising.Training(
-            replace(recipe, training=replace(recipe.training, seed=seed)), self.told, flip=False
-        )
+        recipe = replace(recipe, training=replace(recipe.training, seed=seed))
+        training = latent_denoising.Training(recipe, told_by(recipe, self.told))
         inputs, shape = self.coded["latents"], _latent_shape(sizes.latents)
         if family is Family.DDPM:
             inputs, shape = self.coded["pixels"], (3, sizes.profile.resolution, sizes.profile.resolution)
@@ -181,7 +181,7 @@ class Ground:
             scale = told.guidance(recipe.guidance)
             return token_denoising.Walk(min(recipe.steps, length), scale, recipe.truncation, Way.PURITY)
         recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
-        return latent_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.clip)
+        return latent_denoising.Walk.of(recipe, told.guidance(recipe.guidance))
 
     def scored(self, name: str, images: Stage | None) -> Stage:
         """Scores of pictures, or of held-out ones, against training pictures."""

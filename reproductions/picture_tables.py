@@ -23,7 +23,7 @@ from reproductions.shapes import SETS
 from reproductions.stages import conditions, scoring
 from reproductions.stages.evaluating import SPACES
 from reproductions.table_options import TableOptions
-from reproductions.table_profiles import SIZES, Sizes, sizes_on_this_machine
+from reproductions.table_profiles import SIZES, Sizes, sizes_on, sizes_on_this_machine
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,17 @@ def reproduce(
     options: TableOptions,
     plan: Planner,
     report: Reporter,
+    *,
+    repeats: int,
 ) -> int:
-    """Measure a table's rows and write its report; returns the exit code."""
+    """Measure a table's rows and write its report; returns the exit code.
+
+    repeats: how many seeds there are at the sizes that have more than one, unless the options name them.
+    """
     try:
-        sizes = sizes_on_this_machine(sizes_named(options.profile))
+        sizes = sizes_named(options.profile)
         rows = table.select(options.rows)
-        seeds = sizes.seeds if options.seeds is None else parse_seeds(options.seeds)
+        seeds = tuple(range(repeats if sizes.repeated else 1)) if options.seeds is None else parse_seeds(options.seeds)
         grounds = grounds_of(sizes, options)
         planned = plan(rows, grounds, seeds)
         slug = "-".join(name.strip("./").replace("/", "-") for name in names_of(options.data))
@@ -157,7 +162,9 @@ def grounds_of(sizes: Sizes, options: TableOptions) -> dict[str, Ground]:
             max_bad=options.max_bad,
             revision=options.revision,
         )
-        found[title_of(name)] = _ground(sizes, data, options, f"{title_of(name)} " if len(names) > 1 else "")
+        title = title_of(name)
+        own = sizes_on_this_machine(sizes_on(sizes, title))
+        found[title] = _ground(own, data, options, f"{title} " if len(names) > 1 else "")
     return found
 
 

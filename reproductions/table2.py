@@ -26,6 +26,7 @@ from reproductions.table_profiles import Sizes
 from reproductions.table_report import MEANINGS, pictures, report_of, wall
 
 LPIPS = ("LPIPS Wide", "LPIPS Narrow", "LPIPS SR 2x", "LPIPS Altern.", "LPIPS Half", "LPIPS Expand")
+MASKS = tuple(kind.name for kind in REPAINT_MASKS)
 COLUMNS = 8
 
 # fmt: off
@@ -87,12 +88,12 @@ MEANT = (
     *MEANINGS,
     ("LPIPS[alex]", Better.LOWER, "Learned perceptual distance of filled-in pictures from their originals, AlexNet."),
     (
-        "feature distance[",
+        "distance[",
         Better.LOWER,
-        "Squared distance of filled-in pictures from their originals between features of length 1; it stands where "
-        "the paper has LPIPS, and is another measure.",
+        "Squared distance of filled-in pictures from their originals between features of length 1, in the space that "
+        "the name says; it stands where the paper has LPIPS, and is another measure.",
     ),
-    (painting.HIDDEN, Better.HIGHER, "In dB, mean over the masks that the row was run with."),
+    (painting.HIDDEN, Better.HIGHER, "PSNR in dB of what masks hid, mean over the masks that the row was run with."),
 )
 
 
@@ -199,4 +200,6 @@ def table2(options: InpaintingTableOptions) -> int:
     def planned(rows: Sequence[Row], grounds: Mapping[str, Ground], seeds: Sequence[int]) -> Planned:
         return plan(rows, grounds, seeds, lpips=weights(options))
 
-    return reproduce(TABLE, options, planned, partial(report_of, illustrate=illustrate, meanings=MEANT))
+    return reproduce(
+        TABLE, options, planned, partial(report_of, illustrate=illustrate, meanings=MEANT, order=MASKS), repeats=1
+    )

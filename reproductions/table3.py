@@ -3,7 +3,6 @@
 Source: ConPreDiff Table 3
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, reproduce
 from reproductions.sampled_rows import on
 from reproductions.table_options import TableOptions
+from reproductions.table_profiles import paper_name
 from reproductions.table_report import report_of
 
 FID, PRECISION, RECALL = "FID", "Precision", "Recall"
@@ -81,15 +81,6 @@ TABLE = Table(
 )
 
 
-def paper_name(title: str) -> str | None:
-    """The paper's name of a data set, if it is one of the paper's."""
-
-    def letters(text: str) -> str:
-        return re.sub(r"[^a-z]", "", text.lower())
-
-    return next((name for name in PAPER if letters(name) in letters(title)), None)
-
-
 def plan(rows: Sequence[Row], grounds: Mapping[str, Ground], seeds: Sequence[int]) -> Planned:
     """The stages that measure `rows` on each data set, beside the paper's numbers where it is one of the paper's."""
     planned = sampled_rows.plan(rows, grounds, seeds)
@@ -115,4 +106,4 @@ def _paper(values: Sequence[float]) -> dict[str, float]:
 
 def table3(options: TableOptions) -> int:
     """Measure Table 3's rows on each data set and write the report; returns the exit code."""
-    return reproduce(TABLE, options, plan, partial(report_of, illustrate=sampled_rows.illustrate))
+    return reproduce(TABLE, options, plan, partial(report_of, illustrate=sampled_rows.illustrate), repeats=3)

@@ -18,7 +18,7 @@ class TableOptions:
     rows: str | None = None
     """Rows to measure, "A,B" (all that can be)."""
     seeds: str | None = None
-    """Seeds of training and sampling, "0,1,2" (the profile's); with two or more, results come with intervals."""
+    """Seeds of training and sampling, "0,1,2" (as many as fit the profile); two or more give intervals."""
     features: str | None = None
     """Feature space of the scores: a name (pixels, inception-legacy_tensorflow, ...) or the weights of a CIFAR residual
     network. Without it the judge of a drawn set, otherwise pixels."""

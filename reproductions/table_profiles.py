@@ -1,10 +1,13 @@
 """How much of everything, for the tables and figures of models trained on pictures alone: the same four sizes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reproductions.profiles import PROFILES, Continuous, Discrete, FirstStage, GaussianNoise, Profile, Target, has_bf16
+from reproductions.denoiser_recipes import LATENTS, TOKENS
+from reproductions.profiles import PROFILES, Profile, has_bf16
+from reproductions.settings import Continuous, Discrete, FirstStage, GaussianNoise, Target
 from reproductions.training import TrainingSettings
 
 
@@ -29,8 +32,8 @@ class Sizes:
 
     profile: resolution, splits, samples, judge and first stages, as for Table 1; tokens, latents: the first stages of
     models of tokens and of latents; scales: the chain of ImageBART by name, and its training (None: the recipe's own);
-    reference: training pictures that samples are compared with; seeds: those of a run that is not told any;
-    timed: training steps that are timed for Figure 4.
+    reference: training pictures that samples are compared with; timed: training steps that are timed for Figure 4;
+    repeated: whether a run that is told no seeds takes as many as the table is made for, or one.
     """
 
     profile: Profile
@@ -45,7 +48,7 @@ class Sizes:
     repainting: Repainting
     reference: int
     timed: int
-    seeds: tuple[int, ...] = (0,)
+    repeated: bool = False
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ def _small(name: str, **rest: Any) -> Sizes:
     profile = PROFILES[name]
     tiny = name == "smoke"
     ldm = profile.continuous
-    unet = {**ldm.network, "channels": 16 if tiny else 32, "groups": 8, "multipliers": (1, 2) if tiny else (1, 2, 4)}
+    unet = {**ldm.network, "channels": 16 if tiny else 32, "groups": 8, "multipliers": (1, 2) if tiny else (1, 2, 2)}
     unet |= {"attention_at": (2,) if tiny else (4,)}
     width, depth = (32, 2) if tiny else (128, 5)
     return Sizes(
@@ -86,15 +89,16 @@ def _smoke() -> Sizes:
 
 
 def _cpu() -> Sizes:
-    """Two cores: 64,000 pictures seen by every denoiser, 1,000 samples, 100 pictures filled in, three seeds."""
+    """Two cores, under 45 minutes: 64,000 pictures seen by every denoiser, 32,000 by that of pixels; 1,000 samples."""
     sizes = _small(
         "cpu",
         repainting=Repainting(number=100, steps=25, length=5, passes=3),
         reference=2_000,
         timed=40,
-        seeds=(0, 1, 2),
+        repeated=True,
     )
-    return replace(sizes, profile=replace(sizes.profile, samples=1_000, sampling_batch=100))
+    ddpm = replace(sizes.ddpm, training=replace(sizes.ddpm.training, samples=32_000))
+    return replace(sizes, profile=replace(sizes.profile, samples=1_000, sampling_batch=100), ddpm=ddpm)
 
 
 def _gpu() -> Sizes:
@@ -115,74 +119,64 @@ def _gpu() -> Sizes:
         repainting=Repainting(number=100, steps=250, length=10, passes=10),
         reference=10_000,
         timed=100,
-        seeds=(0, 1, 2),
+        repeated=True,
     )
 
 
 def _paper() -> Sizes:
-    """The published recipes at 256 px: LDM-4 of CelebA-HQ, VQ-Diffusion of FFHQ, ImageBART of FFHQ, RePaint's ADM.
+    """The published recipes at 256 px, of faces where the data is none of the paper's; see `sizes_on`.
 
     Deviation: the number of noise levels of LDM is LDM's 1000; ConPreDiff's 2000 is only recalled, and disagrees.
-    Deviation: the pixel denoiser learns no variance, which ADM does.
     Unstated: the iterations and the sampler of ConPreDiff's own rows; those of LDM are taken, 200 DDIM steps.
-    Unstated: the iterations of DiT on faces, and of VQ-Diffusion's transformer in images; LDM's are taken.
+    Unstated: training of DiT on faces; LDM's is taken.
     """
-    profile = replace(PROFILES["paper"], samples=50_000, train_size=30_000, held_out_size=5_000)
-    training = TrainingSettings(
-        samples=48 * 410_000,
-        batch=48,
-        learning_rate=9.6e-5,
-        betas=(0.9, 0.999),
-        warmup=0,
-        final_fraction=1.0,
-        clip=None,
-        ema=0.9999,
-    )
+    profile = replace(PROFILES["paper"], samples=50_000, train_size=60_000, held_out_size=5_000)
     body = {"channels": 128, "residual_blocks": 2, "resolution": 256}
     tokens = {**body, "multipliers": (1, 1, 2, 2, 4), "attention_resolutions": (16,), "codes": 1024, "code_width": 256}
     latents = {**body, "multipliers": (1, 2, 4), "codes": 8192, "code_width": 3}
-    ldm = replace(
-        profile.continuous,
-        network={
-            "channels": 224,
-            "multipliers": (1, 2, 3, 4),
-            "residual_blocks": 2,
-            "attention_at": (8, 4, 2),
-            "head_channels": 32,
-        },
-        training=training,
-        steps=200,
-        guidance=1.0,
-    )
-    adm = {
-        "channels": 256,
-        "multipliers": (1, 1, 2, 2, 4, 4),
-        "residual_blocks": 2,
-        "attention_at": (8, 16, 32),
-        "head_channels": 64,
-        "scale_shift": True,
-        "resample_by_blocks": True,
-    }
+    ldm = LATENTS["ldm-celebahq"]
     return Sizes(
         profile=profile,
         tokens=replace(profile.vq, network=tokens),
         latents=replace(profile.vq, network=latents),
-        ddpm=replace(ldm, network=adm, clip=1.0, training=replace(training, samples=12 * 250_000, batch=12)),
+        ddpm=LATENTS["ddpm-celebahq"],
         ldm=ldm,
         dit=replace(ldm, network={"patch": 4, "width": 1152, "depth": 28, "heads": 16}),
-        vq_diffusion=replace(
-            profile.discrete,
-            network={"width": 512, "depth": 20, "heads": 16, "convolutional_feedforward": True},
-            auxiliary_weight=1e-3,
-            truncation=None,
-        ),
+        vq_diffusion=TOKENS["vq-diffusion-ffhq"],
         scales="ffhq-2",
         scales_training=None,
         repainting=Repainting(number=100, steps=250, length=10, passes=10),
-        reference=30_000,
+        reference=60_000,
         timed=100,
-        seeds=(0,),
     )
+
+
+PAPER_NAMES = ("FFHQ", "CelebA-HQ", "LSUN-Bedrooms", "LSUN-Churches")
+
+
+def paper_name(title: str) -> str | None:
+    """The paper's name of a data set, if it is one of the paper's: the one whose letters the title has."""
+
+    def letters(text: str) -> str:
+        return re.sub(r"[^a-z]", "", text.lower())
+
+    return next((name for name in PAPER_NAMES if letters(name) in letters(title)), None)
+
+
+def sizes_on(sizes: Sizes, title: str) -> Sizes:
+    """The sizes for a data set: at `paper`, those of the paper's own have recipes of their own.
+
+    Source: LDM U-Net
+    Source: ImageBART scales and training
+    """
+    name = paper_name(title) if sizes.name == "paper" else None
+    if name == "FFHQ":
+        return replace(sizes, ldm=LATENTS["ldm-ffhq"])
+    if name == "LSUN-Bedrooms":
+        return replace(sizes, ldm=LATENTS["ldm-bedrooms"], scales="bedrooms-3")
+    if name == "LSUN-Churches":
+        return replace(sizes, latents=sizes.profile.kl, ldm=LATENTS["ldm-churches"], scales="churches-3")
+    return sizes
 
 
 SIZES = {sizes.name: sizes for sizes in (_smoke(), _cpu(), _gpu(), _paper())}

@@ -15,7 +15,7 @@ from reproductions.artefacts import Stage, plain, upstream
 from reproductions.collect import Receipts, cost_of, over_seeds, read, series_of
 from reproductions.data import Split
 from reproductions.experiment import Row, Table
-from reproductions.findings import Better, Curve, Illustration, MetricInfo, Report, RowResult
+from reproductions.findings import Better, Curve, Illustration, Measurement, MetricInfo, Report, RowResult
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
 from reproductions.provenance import commit, environment, versions
@@ -34,6 +34,7 @@ MEANINGS = (
     ("recall[", Better.HIGHER, "Share of training pictures among the samples, likewise."),
 )
 Meanings = Sequence[tuple[str, Better, str]]
+Also = Callable[[Planned, Path], Mapping[str, Mapping[str, Measurement]]]
 Illustrate = Callable[[Planned, Path], Sequence[Illustration]]
 
 
@@ -47,12 +48,17 @@ def report_of(
     *,
     illustrate: Illustrate,
     meanings: Meanings = MEANINGS,
-    notes: Sequence[str] = (),
+    order: Sequence[str] = (),
+    also: Also = lambda planned, root: {},
 ) -> Report:
-    """Everything that the report of a finished table says."""
+    """Everything that the report of a finished table says.
+
+    order: how names of scores end, in their order; also: what was measured of rows besides their scores.
+    """
     root = out / "stages"
+    more = also(planned, root)
     facts = {title: read(ground.data, root, "facts.json") for title, ground in planned.grounds.items()}
-    rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in planned.rows]
+    rows = [_row(row, planned.runs.get(row.approach, {}), root, more.get(row.approach, {})) for row in planned.rows]
     ceiling = {
         f"{name}: {metric}": measurement
         for name, stage in planned.ceiling.items()
@@ -66,7 +72,7 @@ def report_of(
         data=", ".join(facts),
         data_note=" ".join(fact["note"] for fact in facts.values()),
         rows=rows,
-        metrics=metrics_of(rows, meanings),
+        metrics=metrics_of(rows, meanings, order),
         captions=[],
         real=torch.zeros(0, 3, 8, 8, dtype=torch.uint8),
         reconstructions={},
@@ -76,23 +82,31 @@ def report_of(
         ceiling=ceiling,
         environment=environment(),
         manifest=_manifest(sizes, planned, facts, root),
-        notes=[*table.notes, *notes, *_notes(planned, root)],
+        notes=[*table.notes, *_notes(planned, root)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
         illustrations=illustrate(planned, root),
     )
 
 
-def metrics_of(rows: Sequence[RowResult], meanings: Meanings) -> list[MetricInfo]:
-    """What every measured score means."""
+def metrics_of(rows: Sequence[RowResult], meanings: Meanings, order: Sequence[str] = ()) -> list[MetricInfo]:
+    """What every measured score means, in the order of the meanings, then of how the names end."""
+
+    def place(name: str) -> tuple[int, int]:
+        kind = next(i for i, (start, _, _) in enumerate(meanings) if name.startswith(start))
+        return kind, next((i for i, end in enumerate(order) if name.endswith(end)), 0)
+
     names = dict.fromkeys(name for row in rows for name in row.measured or {})
-    return [MetricInfo(name, *next((b, m) for start, b, m in meanings if name.startswith(start))) for name in names]
+    return [MetricInfo(name, *meanings[place(name)[0]][1:]) for name in sorted(names, key=place)]
 
 
-def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
-    scores = {seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}
-    return RowResult(
-        row.approach, str(row.kind), row.paper, over_seeds(scores) if scores else None, row.note, row.baseline
-    )
+def _row(row: Row, runs: Mapping[int, Run], root: Path, more: Mapping[str, Measurement]) -> RowResult:
+    measured = {**measured_of(runs, root), **more} if runs else None
+    return RowResult(row.approach, str(row.kind), row.paper, measured, row.note, row.baseline)
+
+
+def measured_of(runs: Mapping[int, Run], root: Path) -> dict[str, Measurement]:
+    """The scores of a row over its seeds."""
+    return over_seeds({seed: read(run.scores, root, "scores.json") for seed, run in runs.items()})
 
 
 def curves_of(planned: Planned, root: Path) -> list[Curve]:

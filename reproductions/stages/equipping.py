@@ -113,13 +113,28 @@ def _train(
     equipped: Equipped = desk.settings
 
     def build(reader: nn.Module, objective: nn.Module) -> EquippedConditional:
-        found = beside(desk, equipped, objective.get_submodule("process"))
-        context = WithContext(
-            equipped.context, features=width_of(equipped.training), target=found.target, signal=found.signal
-        )
-        return EquippedConditional(reader, objective, context, found.of)
+        return _equip(desk, equipped, reader, objective, beside)
 
     train(replace(desk, settings=equipped.training), build)
+
+
+def equip_latents(desk: Desk, equipped: Equipped, reader: nn.Module, objective: nn.Module) -> EquippedConditional:
+    """What is trained of an objective of latents or pixels, with the context loss beside it."""
+    return _equip(desk, equipped, reader, objective, _beside_latents)
+
+
+def _equip(
+    desk: Desk,
+    equipped: Equipped,
+    reader: nn.Module,
+    objective: nn.Module,
+    beside: Callable[[Desk, Equipped, nn.Module], Beside],
+) -> EquippedConditional:
+    found = beside(desk, equipped, objective.get_submodule("process"))
+    context = WithContext(
+        equipped.context, features=width_of(equipped.training), target=found.target, signal=found.signal
+    )
+    return EquippedConditional(reader, objective, context, found.of)
 
 
 def width_of(training: TRAININGS) -> int:

@@ -20,15 +20,16 @@ from reproductions.stages.discrete import FewerTokens, Filter, edit, token_mask
 from reproductions.stages.discrete import ForwardProcess as TokenProcess
 from reproductions.stages.discrete import inpaint as fill_tokens
 from reproductions.stages.evaluating import MaskKind, draw_masks
-from reproductions.stages.measuring import alex_distance, mean_score, plain, psnr
+from reproductions.stages.measuring import alex_distance, mean_score, plain
+from reproductions.stages.restoring import IDENTICAL as IDENTICAL
+from reproductions.stages.restoring import hidden_psnr as hidden_psnr
 from reproductions.stages.scoring import Space
 from reproductions.table_profiles import Repainting
 from reproductions.text_to_image import device
 from reproductions.training import stream
 
 MASK_SEED = 0
-IDENTICAL = 100.0
-HIDDEN = "PSNR of what was hidden"
+HIDDEN = "hidden PSNR"
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,6 @@ def compare(desk: Desk) -> None:
     write_json(desk.folder / "scores.json", {**found, HIDDEN: plain(mean)})
 
 
-def hidden_psnr(real: Tensor, fake: Tensor, masks: Tensor) -> Tensor:
-    """PSNR (b,) of what masks (b, 1, H, W) hide in uint8 pictures, in dB; identical ones count as 100."""
-    apart: Tensor = psnr(real, fake) + 10 * torch.log10(masks.double().mean((1, 2, 3)))
-    return apart.clamp(max=IDENTICAL)
-
-
 def _distance(desk: Desk, settings: Comparing) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
     if settings.lpips:
         network = alex_distance([str(each.path) for each in settings.lpips])
@@ -195,4 +190,4 @@ def _distance(desk: Desk, settings: Comparing) -> tuple[str, Callable[[Tensor, T
         first, second = (torch.nn.functional.normalize(space(images).double(), dim=1) for images in (x, y))
         return (first - second).square().sum(1)
 
-    return f"feature distance[{space.name}]", apart
+    return f"distance[{space.name}]", apart

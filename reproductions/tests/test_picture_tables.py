@@ -9,19 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reproductions import figure5, sampled_rows, table3
+from reproductions import charts, figure4, figure5, sampled_rows, table2, table3
 from reproductions.artefacts import Desk, Stage, plain, upstream
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
 from reproductions.experiment import Context, DirectContext, Family, Model
+from reproductions.findings import RowResult, summarise
 from reproductions.modelling import Ground
 from reproductions.picture_tables import grounds_of, names_of, sizes_named, space_of
 from reproductions.runner import Silence
-from reproductions.stages import scoring
+from reproductions.stages import painting, scoring, timing
 from reproductions.stages.autoencoding import PRESETS
 from reproductions.stages.equipping import CodeVectors, Equipped, Patches
-from reproductions.table_options import TableOptions
-from reproductions.table_profiles import SIZES
+from reproductions.table_options import InpaintingTableOptions, TableOptions
+from reproductions.table_profiles import SIZES, sizes_on
+from reproductions.table_report import metrics_of
 
 SMOKE = SIZES["smoke"]
 
@@ -82,6 +84,19 @@ def test_pairs_differ_in_the_context_loss_alone() -> None:
         )
 
 
+def test_the_paper_s_data_have_recipes_of_their_own() -> None:
+    """Oracle: batch and iterations as LDM prints them for each data set."""
+    trained = {
+        title: sizes_on(SIZES["paper"], title).ldm.training
+        for title in ("ffhq256", "CelebA-HQ", "lsun_bedrooms", "lsun-churches", "my-pictures")
+    }
+    assert [(each.batch, each.steps) for each in trained.values()] == [
+        (42, 635_000), (48, 410_000), (48, 1_900_000), (96, 500_000), (48, 410_000),
+    ]  # fmt: skip
+    assert sizes_on(SIZES["paper"], "lsun-churches").latents.network["latent_channels"] == 4
+    assert sizes_on(SMOKE, "ffhq") == SMOKE
+
+
 def test_improved_vq_diffusion_draws_from_what_vq_diffusion_trained() -> None:
     ground = grounds()["shapes"]
     plain_model, improved = Model(Family.VQ_DIFFUSION), Model(Family.IMPROVED_VQ_DIFFUSION)
@@ -93,14 +108,23 @@ def test_improved_vq_diffusion_draws_from_what_vq_diffusion_trained() -> None:
     assert told.walk(Family.VQ_DIFFUSION).guidance == 1
 
 
-@pytest.mark.parametrize("profile", list(SIZES))
-@pytest.mark.parametrize("table", [table3, figure5])
-def test_every_profile_can_be_planned(profile: str, table: object, capsys: pytest.CaptureFixture[str]) -> None:
-    options = TableOptions(profile=profile, data="shapes,digits", dry_run=True, seeds="0,1")
-    run = table.table3 if table is table3 else table.figure5
-    assert run(options) == 0
+COMMANDS = {
+    "table2": (table2.TABLE, table2.table2, InpaintingTableOptions),
+    "table3": (table3.TABLE, table3.table3, TableOptions),
+    "figure4": (figure4.TABLE, figure4.figure4, TableOptions),
+    "figure5": (figure5.TABLE, figure5.figure5, TableOptions),
+}
+
+
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [("smoke", "table3"), ("cpu", "table2"), ("gpu", "figure5"), ("paper", "figure4"), ("paper", "table2")],
+)
+def test_every_profile_can_be_planned(profile: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, run, options = COMMANDS[name]
+    assert run(options(profile=profile, data="shapes,digits", dry_run=True, seeds="0,1")) == 0
     said = capsys.readouterr().out
-    assert "shapes LDM with context 3 seed 1 train" in said
+    assert f"shapes {'DDPM' if name == 'table2' else 'LDM'} with context 3 seed 1 train" in said
     assert "digits LDM seed 0 train" in said
     assert "done" not in said
 
@@ -220,15 +244,136 @@ def test_data_sets_are_listed() -> None:
     assert names_of("a/b, digits") == ["a/b", "digits"]
 
 
+def test_the_paper_s_table_2_is_cited_whole() -> None:
+    """Oracle: the paper's numbers, counted and picked; ConPreDiff is best in four columns of six on faces.
+
+    Checks: ConPreDiff Table 2
+    """
+    planned = table2.plan(table2.TABLE.measured, grounds(), (0,))
+    cited = {row.approach: row.paper for row in planned.rows if row.method is None}
+    assert len(cited) == 7 + 5
+    assert cited["RePaint, CelebA-HQ"]["LPIPS Altern."] == 0.009
+    assert cited["ConPreDiff, ImageNet"] == dict(
+        zip(table2.LPIPS, (0.098, 0.057, 0.129, 0.107, 0.285, 0.506), strict=True)
+    )
+    faces = {name: paper for name, paper in cited.items() if name.endswith("CelebA-HQ")}
+    best = [min(faces, key=lambda name: faces[name][column]) for column in table2.LPIPS]
+    assert [name.split(",")[0] for name in best] == ["ConPreDiff"] * 3 + ["RePaint", "LaMa", "ConPreDiff"]
+
+
+def test_masks_that_keep_no_latent_are_left_out() -> None:
+    kept = {family: [kind.name for kind in table2.masks_for(family, SMOKE)] for family in (Family.DDPM, Family.LDM)}
+    assert len(kept[Family.DDPM]) == 6
+    assert set(kept[Family.DDPM]) - set(kept[Family.LDM]) == {"super-resolve 2x", "alternating lines"}
+
+
+def test_every_model_fills_in_the_same_pictures_behind_the_same_masks() -> None:
+    planned = table2.plan(table2.TABLE.measured, grounds(), (0, 1))
+    found = {
+        (stage.settings.mask.name, stage.settings.how)
+        for runs in planned.runs.values()
+        for run in runs.values()
+        for key, stage in run.scores.inputs.items()
+        if key.startswith("filled")
+    }
+    assert len(found) == 6
+    repainted = [
+        run.scores.inputs["filled half"]
+        for name in ("RePaint", "ConPreDiff")
+        for run in planned.runs[f"{name}, shapes"].values()
+    ]
+    assert all(stage.settings.jumps for stage in repainted)
+    assert not planned.runs["LDM, mixing, shapes"][0].scores.inputs["filled half"].settings.jumps
+
+
+def test_distances_of_filled_in_pictures(desk: Desk, tmp_path: Path) -> None:
+    """Oracle: originals are at distance 0 from themselves, and noise is not."""
+    real = Split.load(desk.inputs["data"] / "held_out").images
+    masks = table2.REPAINT_MASKS[:2]
+    noise = torch.randint(256, real.shape, dtype=torch.uint8)
+    for name, images in {"same": real, "other": noise}.items():
+        (tmp_path / name).mkdir()
+        save_file({"images": images}, tmp_path / name / "images.safetensors")
+    inputs = {"data": desk.inputs["data"], f"filled {masks[0].name}": tmp_path / "same"}
+    inputs |= {f"filled {masks[1].name}": tmp_path / "other"}
+    settings = painting.Comparing(space_of("pixels"), (), masks, len(real))
+    painting.compare(Desk(tmp_path, settings, inputs, Silence(), tmp_path))
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found[f"distance[pixels-8] {masks[0].name}"]["value"] == 0
+    assert found[f"distance[pixels-8] {masks[1].name}"]["value"] > 0.01
+    assert painting.HIDDEN in found
+
+
+def test_psnr_of_what_was_hidden_counts_the_hidden_part_alone() -> None:
+    """Oracle: squared errors of the hidden pixels, averaged over them."""
+    real = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    masks = torch.rand(2, 1, 8, 8) < 0.4
+    fake = torch.where(masks, real // 2, real)
+    error = ((real.double() - fake.double()) / 255).square()
+    hidden = torch.stack([each[:, mask[0]].mean() for each, mask in zip(error, masks, strict=True)])
+    assert torch.allclose(painting.hidden_psnr(real, fake, masks), -10 * torch.log10(hidden), atol=1e-6)
+    assert painting.hidden_psnr(real, real, masks).tolist() == [painting.IDENTICAL] * 2
+
+
+def test_scores_stand_in_the_order_of_the_paper_s_columns() -> None:
+    names = [f"distance[shapes] {name}" for name in ("expand", "half", "wide")] + [painting.HIDDEN]
+    rows = [RowResult("a", "b", {}, {name: summarise({0: 1.0}) for name in [painting.HIDDEN, *names]})]
+    found = [metric.name for metric in metrics_of(rows, table2.MEANT, table2.MASKS)]
+    assert found == ["distance[shapes] wide", "distance[shapes] half", "distance[shapes] expand", painting.HIDDEN]
+
+
+def test_missing_weights_of_lpips_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert table2.table2(InpaintingTableOptions(profile="smoke", lpips=(Path("nowhere"),), dry_run=True)) == 2
+    assert "--lpips: there is no file nowhere" in capsys.readouterr().err
+
+
+def test_strides_and_decodings_are_timed_in_turn(desk: Desk, tmp_path: Path) -> None:
+    """Every variant is trained from the same pictures, and only the head grows: of direct decoding with the stride.
+
+    Checks: ConPreDiff Figure 4
+    """
+    planned = figure4.plan(figure4.TABLE.measured, grounds(), (0,))
+    (stage,) = planned.extras.values()
+    assert set(stage.settings.variants) == {row.approach for row in figure4.TABLE.rows}
+    variants = {name: stage.settings.variants[name] for name in (
+        "stride 0", "stride 1, distribution decoding", "stride 3, distribution decoding",
+        "stride 1, direct decoding", "stride 3, direct decoding",
+    )}  # fmt: skip
+    save_file(
+        {"mean": torch.randn(1, 6, 4, 8, 8), "deviation": torch.zeros(1, 6, 1, 1, 1)}, tmp_path / "clean.safetensors"
+    )
+    short = _two_steps(replace(stage, settings=stage.settings.training))
+    settings = replace(stage.settings, training=short, variants=variants, steps=2)
+    timing.measure(Desk(tmp_path, settings, {"clean": tmp_path}, Silence(), tmp_path))
+    found = json.loads((tmp_path / "timing.json").read_text())
+    assert all(facts["low"] <= facts["milliseconds"] <= facts["high"] for facts in found.values())
+    none, *heads = (found[name]["head parameters"] for name in variants)
+    assert none == 0
+    assert heads[0] == heads[1]
+    width = _two_steps(replace(stage, settings=short)).denoiser.network["channels"]
+    assert heads[3] - heads[2] == (48 - 8) * 4 * (width + 1)
+
+
+def test_bars_show_every_seed_and_its_interval() -> None:
+    """Oracle: what the axes hold."""
+    figure, (axes,) = charts.panels(1, 4.0, 3.0)
+    charts.bars(
+        axes, ["a", "b"], {"without": [summarise({0: 1.0, 1: 3.0}), None], "with": [None, summarise({0: 5.0})]}, "x"
+    )
+    assert sorted(patch.get_height() for patch in axes.patches) == [2.0, 5.0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
+    assert charts.png(figure).startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["table3", "figure5"])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_smoke(name: str, tmp_path: Path) -> None:
     """Every row is measured, and the report says what it is."""
-    table, run = {"table3": (table3.TABLE, table3.table3), "figure5": (figure5.TABLE, figure5.figure5)}[name]
-    assert run(TableOptions(profile="smoke", out=tmp_path)) == 0
+    table, run, options = COMMANDS[name]
+    assert run(options(profile="smoke", out=tmp_path)) == 0
     found = json.loads((tmp_path / f"{name}.json").read_text())
     measured = {row["approach"] for row in found["rows"] if row["measured"]}
     assert measured == {f"{row.approach}, shapes" for row in table.measured}
     assert not found["comparable"]
-    assert (tmp_path / "samples-1.png").stat().st_size > 0
+    assert (tmp_path / ("half.png" if name == "table2" else "samples-1.png")).stat().st_size > 0
     assert re.search("not comparable with the paper", (tmp_path / f"{name}.html").read_text(), re.IGNORECASE)
