@@ -34,10 +34,10 @@ def chain(prefix: int = 0) -> tuple[list[EncoderDecoder | DecoderOnly], Multinom
 def shapes() -> dict[str, torch.Tensor]:
     """Masks of every kind that the paper shows, True inside what is drawn again."""
     half, window = torch.zeros(H, W, dtype=torch.bool), torch.zeros(H, W, dtype=torch.bool)
-    half[H // 2 :] = True
+    half[: H // 2] = True
     window[1:3, 1:3] = True
     free = torch.rand(H, W, generator=torch.Generator().manual_seed(0)) < 0.4
-    return {"lower half": half, "window": window, "outpainting": ~window, "free-form": free}
+    return {"upper half": half, "lower half": ~half, "window": window, "outpainting": ~window, "free-form": free}
 
 
 @pytest.mark.parametrize("shape", shapes())
