@@ -11,7 +11,7 @@ import continuous_diffusion
 import discrete_diffusion
 
 TWINS = (discrete_diffusion, continuous_diffusion)
-MODULES = ("schedule", "forward_process", "denoiser", "objective", "sampler", "guidance", "checkpoints")
+MODULES = ("schedule", "forward_process", "denoiser", "objective", "sampler", "guidance", "one_by_one", "checkpoints")
 NOUNS = {
     "schedule": ["Schedule"],
     "forward_process": ["ForwardProcess"],
@@ -19,6 +19,7 @@ NOUNS = {
     "objective": ["Denoising", "Objective"],
     "sampler": ["State", "sample", "trajectory"],
     "guidance": ["Guided"],
+    "one_by_one": ["OneByOne"],
 }
 # What a caller may rely on in either twin, in this order; each twin has further keyword-only options of its own.
 SHARED_ARGUMENTS = {
@@ -29,6 +30,9 @@ SHARED_ARGUMENTS = {
     "Guided": ["denoiser", "scale", "*null"],
     "Guided.forward": ["self", "x_t", "t", "condition"],
     "Guided.null_condition": ["self", "b", "l"],
+    "OneByOne": ["denoiser"],
+    "OneByOne.forward": ["self", "x_t", "t", "condition"],
+    "OneByOne.null_condition": ["self", "b", "l"],
     "sample": ["denoiser", "shape", "condition", "*process", "*steps", "*guidance", "*start", "*generator"],
     "trajectory": ["denoiser", "shape", "condition", "*process", "*steps", "*guidance", "*start", "*generator"],
 }
