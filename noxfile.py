@@ -85,13 +85,23 @@ def traceability(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build wheels and source archives into dist/; `-- NAME` or `-- TAG` builds one."""
-    install(session, *group("build"))
+    """Build wheels and source archives into dist/ and check them; `-- NAME` or `-- TAG` builds one."""
+    install(session, *group("release"))
     chosen = [released(session, name) for name in session.posargs] or list(PACKAGES)
     shutil.rmtree(DISTRIBUTIONS, ignore_errors=True)
     for name in chosen:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", DISTRIBUTIONS, PACKAGES[name], silent=True)
-    session.log("built " + ", ".join(sorted(path.name for path in DISTRIBUTIONS.iterdir())))
+        session.run("python", "workshop/artefacts.py", PACKAGES[name], DISTRIBUTIONS)
+    built = sorted(path.relative_to(ROOT) for path in DISTRIBUTIONS.iterdir())
+    session.run("twine", "check", "--strict", *built)
+
+
+@nox.session(venv_backend="uv")
+@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+def release(session: nox.Session, package: str) -> None:
+    """Release one package: `-- major|minor|patch|VERSION`; `--dry-run` tries everything and leaves no trace."""
+    install(session, *group("release"))
+    session.run("python", "workshop/release.py", PACKAGES[package], *session.posargs)
 
 
 @nox.session

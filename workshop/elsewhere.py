@@ -38,8 +38,8 @@ dependencies = ["{declared["name"]}=={declared["version"]}"]
 
 def build_wheel(package: Path, project: Path) -> None:
     """Build the wheel that the project finds in its `dist`."""
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", project / "dist", package]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    where = ["--wheel", "--outdir", str(project / "dist"), str(package)]
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", *where], check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 from typing import assert_type
 
 import torch
-from context_prediction import ContextPrediction, Signal, capture, total_loss
 from torch import Tensor, nn
+
+from context_prediction import ContextPrediction, Signal, capture, total_loss
 
 model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 3, 3, padding=1))
 abar = torch.cos(torch.linspace(0, torch.pi / 2, 11)).square()

@@ -3,8 +3,9 @@
 from typing import assert_type
 
 import torch
-from continuous_diffusion import ForwardProcess, Objective, Schedule, UNet, Velocity, sample
 from torch import Tensor
+
+from continuous_diffusion import ForwardProcess, Objective, Schedule, UNet, Velocity, sample
 
 process = ForwardProcess(Schedule.cosine(100))
 denoiser = UNet(

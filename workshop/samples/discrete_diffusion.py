@@ -3,8 +3,9 @@
 from typing import assert_type
 
 import torch
-from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer, sample
 from torch import Tensor
+
+from discrete_diffusion import ForwardProcess, Objective, Schedule, TokenTransformer, sample
 
 process = ForwardProcess(Schedule.paper(T=20, codes=16))
 denoiser = TokenTransformer(codes=16, grid=(4, 4), steps=20, width=16, depth=1, heads=2, condition_width=8)

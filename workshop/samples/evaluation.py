@@ -3,6 +3,7 @@
 from typing import assert_type
 
 import torch
+
 from diffusion_evaluation import Score, frechet_distance, pixel_space, sliced_wasserstein
 
 generator = torch.Generator().manual_seed(0)

@@ -4,6 +4,7 @@ from typing import assert_type
 
 import torch
 from torch import Tensor
+
 from vq_autoencoder import FirstStageObjective, VQAutoencoder, gradient_difference
 
 vq = VQAutoencoder(
