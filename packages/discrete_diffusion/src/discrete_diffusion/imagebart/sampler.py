@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from discrete_diffusion._types import Generators, Tokens
-from discrete_diffusion.drawing import uniform
+from discrete_diffusion.drawing import categorical, uniform
 from discrete_diffusion.imagebart._types import GivenGuide, Labels, OneLogits, OneToken, PerTime, Prefix
 from discrete_diffusion.imagebart.denoiser import ScaleDenoiser
 from discrete_diffusion.imagebart.forward_process import Multinomial
@@ -170,10 +170,7 @@ def inverse_cumulative(log_p: OneLogits, u: PerTime) -> OneToken:
 
     A code of probability 0 is never drawn.
     """
-    cumulative = log_p.double().exp().cumsum(-1)
-    total = cumulative[:, -1]
-    at = torch.minimum(u.to(total) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, at[:, None], right=True).squeeze(-1)
+    return categorical(log_p.double().exp(), u.double())
 
 
 def check_scales(
