@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -126,7 +127,7 @@ def elsewhere(session: nox.Session, suite: str) -> None:
         session.install(*offline, "-r", f"{folder}/pyproject.toml")
         with session.chdir(folder):
             session.run("python", "use.py")
-            session.run("mypy", "--strict", "use.py")
+            session.run("mypy", "--strict", "--allow-untyped-calls", "use.py")
             session.run("pyright", "use.py")
 
 
@@ -198,10 +199,26 @@ def reproduce_figure5(session: nox.Session) -> None:
 
 
 @nox.session
+def licences(session: nox.Session) -> None:
+    """Check the licences of all that comes along, and the page that lists them; `-- --write` renews it."""
+    extras = [
+        f"{folder}[{','.join(project(name).get('optional-dependencies', {}))}]" for name, folder in PACKAGES.items()
+    ]
+    install(session, *chain.from_iterable(("-e", each) for each in [*extras, "reproductions"]), "packaging")
+    session.run("python", "workshop/requirements.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site into docs/_build/html."""
     install(session, *editable_packages(), *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def compatibility(session: nox.Session) -> None:
+    """Check the table of the versions that were measured together; `-- --write` renews it."""
+    session.run(sys.executable, "workshop/compatibility.py", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none")
@@ -210,16 +227,8 @@ def constraints(session: nox.Session) -> None:
     projects = [f"{folder}/pyproject.toml" for folder in [*PACKAGES.values(), "reproductions"]]
     groups = [f"--group=pyproject.toml:{name}" for name in PROJECT["dependency-groups"]]
     own = [f"--no-emit-package={tomllib.loads(Path(path).read_text())['project']['name']}" for path in projects]
-    command = [
-        "uv",
-        "pip",
-        "compile",
-        "--universal",
-        "--python-version=3.11",
-        "--custom-compile-command=nox -s constraints",
-        "--no-annotate",
-        "--quiet",
-    ]
+    options = ["--universal", "--python-version=3.11", "--no-annotate", "--quiet", "--all-extras"]
+    command = ["uv", "pip", "compile", *options, "--custom-compile-command=nox -s constraints"]
     session.run(*command, *projects, *groups, *own, "--output-file=constraints.txt", *session.posargs, external=True)
 
 

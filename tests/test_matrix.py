@@ -17,7 +17,7 @@ matrix = importlib.import_module("matrix")
 
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 PACKAGES = ["alpha", "beta"]
-COMPOSING = {"reproductions", "together", "recipes"}
+COMPOSING = {"reproductions", "together", "recipes", "licences"}
 
 
 def session(name: str, **call_spec: str) -> dict:
@@ -46,7 +46,7 @@ def commands(workflow: str) -> list[str]:
         (["README.md", "docs/index.md", "benchmarks/timing.py"], set()),
         (["packages/alpha/src/alpha/loss.py"], {"alpha", *COMPOSING}),
         (["packages/alpha/README.md", "packages/beta/tests/test_x.py"], {"alpha", "beta", *COMPOSING}),
-        (["reproductions/data.py"], {"reproductions", "together"}),
+        (["reproductions/data.py"], {"reproductions", "together", "licences"}),
         (["tests/test_twins.py"], {"together"}),
         (["recipes/torch_loop.py", "docs/recipes.md"], {"recipes"}),
         (["packages/gamma/pyproject.toml"], None),

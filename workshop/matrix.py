@@ -17,12 +17,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-OLDEST = PYTHONS[:1]
-RUNS_ON = {"tests": PYTHONS, "tests_oldest": PYTHONS} | dict.fromkeys(
-    ("alone", "elsewhere", "parity", "recipes"), OLDEST
-)
+ON_THE_OLDEST = ("alone", "elsewhere", "licences", "parity", "recipes")
+RUNS_ON = {"tests": PYTHONS, "tests_oldest": PYTHONS} | dict.fromkeys(ON_THE_OLDEST, PYTHONS[:1])
 """The sessions that are jobs of their own, with their Pythons; all others are checks, which always run."""
-REACHES = {"reproductions": ("reproductions", "together"), "tests": ("together",), "recipes": ("recipes",)}
+REACHES = {
+    "reproductions": ("reproductions", "together", "licences"),
+    "tests": ("together",),
+    "recipes": ("recipes",),
+}
 """What stands on a folder; on a package stand all of these."""
 ONLY_CHECKED = ("benchmarks", "docs")
 

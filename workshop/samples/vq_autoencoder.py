@@ -5,13 +5,13 @@ from typing import assert_type
 import torch
 from torch import Tensor
 
-from vq_autoencoder import FirstStageObjective, VQAutoencoder, gradient_difference
+from vq_autoencoder import Autoencoding, FirstStageObjective, VQAutoencoder, gradient_difference
 
 vq = VQAutoencoder(
     codes=64, code_width=8, channels=16, multipliers=(1,), residual_blocks=1, mid_blocks=0, resolution=32, patch=4
 )
 images = torch.rand(2, 3, 32, 32) * 2 - 1
-autoencoding = FirstStageObjective(vq, perceptual=gradient_difference)(images)
+autoencoding: Autoencoding = FirstStageObjective(vq, perceptual=gradient_difference)(images)
 autoencoding.loss.mean().backward()
 tokens = vq.eval().encode(images)
 pictures = vq.decode(tokens.indices)
