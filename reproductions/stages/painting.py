@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -146,6 +147,7 @@ def masks_of(kind: MaskKind, images: Tensor) -> Tensor:
     return draw_masks(kind, len(images), *images.shape[2:], seed=MASK_SEED)
 
 
+@lru_cache
 def keeps_some(kind: MaskKind, number: int, side: int, grid: int) -> bool:
     """Whether something is kept in each picture's `grid` by `grid` latents, hidden where any of their pixels is."""
     masks = draw_masks(kind, number, side, side, seed=MASK_SEED)
