@@ -28,8 +28,14 @@ class Options:
     """Seeds of training and sampling, "0,1,2"; with two or more, results come with intervals."""
     out: Path | None = None
     """Where everything is written (outputs/<table>-<profile>-<data>)."""
+    text_encoder: str | None = None
+    """Folder or hub id of the frozen CLIP that reads captions, where the profile has one: paper."""
     dry_run: bool = False
-    """Print the plan and stop."""
+    """Print the plan, with its parameters, operations, memory, storage and device-hours, and stop."""
+    devices: int = 1
+    """With --dry-run: devices that share every batch."""
+    achieved: float = 1e14
+    """With --dry-run: floating-point operations a second that one device achieves."""
     image_column: str = "image"
     """Column of a data set that holds the images."""
     caption_column: str | None = None

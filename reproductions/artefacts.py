@@ -46,8 +46,8 @@ class Stage:
 
     run: a module-level function that reads `desk.inputs` and writes into `desk.folder`; settings: a dataclass with all
     that it reads besides (a change of it gives another digest); version: raised when `run` changes its meaning;
-    size: parameters and steps, for the plan; shared: whether all ranks run it together, where there are several
-    (otherwise the first does alone).
+    size: parameters and steps, for the plan; cost: what `costs` counts of it, which takes seconds; shared: whether all
+    ranks run it together, where there are several (otherwise the first does alone).
     """
 
     name: str
@@ -56,6 +56,7 @@ class Stage:
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)
     version: int = 1
     size: Callable[[], Mapping[str, int]] | None = None
+    cost: Callable[[], Mapping[str, int]] | None = None
     shared: bool = False
 
     @cached_property

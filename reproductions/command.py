@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from reproductions import ranks
+from reproductions import costs, ranks
 from reproductions.artefacts import Stage
+from reproductions.costs import Machine
 from reproductions.runner import StageFailed
 from reproductions.training import resumed
 
@@ -66,15 +67,19 @@ def processes(asked: int | None) -> tuple[int, int]:
     return workers, max(1, cores // max(1, workers))
 
 
-def describe(stages: Sequence[Stage], out: Path) -> str:
-    """The plan as text: each stage, its size, and what is already there."""
+def describe(stages: Sequence[Stage], out: Path, machine: Machine | None = None) -> str:
+    """The plan as text: each stage, its size, what is already there, and what it costs on a machine."""
     width = max(len(stage.name) for stage in stages)
     lines = [f"{'stage':{width}}  {'parameters':>12}  {'steps':>8}  state", "-" * (width + 34)]
     for stage in stages:
         size = stage.size() if stage.size is not None else {}
         numbers = "  ".join(f"{size[key]:{n},}" if key in size else " " * n for key, n in SIZES)
         lines.append(f"{stage.name:{width}}  {numbers}  {state(stage, out / 'stages')}")
-    return "\n".join([*lines, f"{len(stages)} stages, into {out}"])
+    lines.append(f"{len(stages)} stages, into {out}")
+    counted = {} if machine is None else {stage.name: stage.cost() for stage in stages if stage.cost is not None}
+    if machine is not None and counted:
+        lines += ["", *costs.lines(counted, machine)]
+    return "\n".join(lines)
 
 
 def state(stage: Stage, root: Path) -> str:

@@ -9,7 +9,7 @@ from tyro.conf import arg
 from reproductions import recipe_names
 from reproductions.recipe_names import listed
 
-FIRST = "Name of a recipe (the one that fits); the published ones have their own resolution, see --dry-run."
+FIRST = "Name of a recipe (the one that fits); the published ones want --resolution 256."
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,11 @@ class DenoiserOptions:
     workers: int | None = None
     """Stages at a time, each in its own process (one per core, or one where there is a GPU; 0: all in this process)."""
     dry_run: bool = False
-    """Print the plan and stop."""
+    """Print the plan, with its parameters, operations, memory, storage and device-hours, and stop."""
+    devices: int = 1
+    """With --dry-run: devices that share every batch."""
+    achieved: float = 1e14
+    """With --dry-run: floating-point operations a second that one device achieves."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from reproductions import ranks
 from reproductions.artefacts import Stage, upstream
 from reproductions.command import carry_out, describe, processes
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
+from reproductions.costs import Machine
 from reproductions.data import DataSettings, fingerprint
 from reproductions.denoiser_options import DenoiserOptions
 from reproductions.denoiser_recipes import LATENTS, TOKENS, told_by
@@ -101,14 +102,16 @@ def command(
     goals: Callable[[Planned], Sequence[Stage]],
 ) -> int:
     """Plan, run, report; returns the exit code."""
+    machine = Machine(options.devices, options.achieved)
     try:
+        machine.check()
         planned = plan(options)
         wanted = goals(planned)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.dry_run:
-        print(describe(upstream(wanted), out))
+        print(describe(upstream(wanted), out, machine))
         return 0
     workers, threads = processes(options.workers)
 
@@ -139,13 +142,15 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         training,
         inputs,
         size=partial(token_denoising.size, training, coder.codes, (side, side)),
+        cost=partial(token_denoising.cost, training, coder.codes, (side, side)),
         shared=True,
     )
 
     def drawn(walk: token_denoising.Walk) -> Stage:
         walk.check(recipe.levels, side * side)
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
-        return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model})
+        cost = partial(token_denoising.sampling_cost, drawing, coder.codes, (side, side))
+        return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model}, cost=cost)
 
     walk = token_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.truncation)
     filled = filling.Filling(training, walk.steps, walk.guidance, None, FILLED, options.seed)
@@ -201,7 +206,8 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
     def drawn(walk: latent_denoising.Walk) -> Stage:
         walk.check(training.denoiser.levels)
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
-        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, reading)
+        cost = partial(latent_denoising.sampling_cost, drawing, made.shape)
+        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, reading, cost=cost)
 
     filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
     fill = Stage("inpainting", filling.latents, filled, reading)
@@ -231,8 +237,8 @@ def continuous_model(options: DenoiserOptions, task: Task | None = None) -> Cont
         masking = beside.TrainingMasks(number, options.resolution, options.seed)
         inputs["masks"] = Stage("training masks", beside.draw_training_masks, masking)
     inputs = {**inputs, **caption_stages(source, told.captions, options.text_encoder)}
-    size = partial(latent_denoising.size, training, shape)
-    model = Stage("continuous train", latent_denoising.train, training, inputs, size=size, shared=True)
+    size, cost = (partial(count, training, shape) for count in (latent_denoising.size, latent_denoising.cost))
+    model = Stage("continuous train", latent_denoising.train, training, inputs, size=size, cost=cost, shared=True)
     return ContinuousModel(training, shape, inputs, model)
 
 

@@ -47,14 +47,17 @@ def _with_nulls(network: Mapping[str, Any], length: int) -> Mapping[str, Any]:
 
 
 def caption_stages(source: Stage, captions: Captions | None, encoder: str | None) -> dict[str, Stage]:
-    """The stages that a denoiser under captions reads: their tokens, and a frozen encoder where there is one."""
+    """The stages that a denoiser under captions reads: their tokens, and a frozen encoder where there is one.
+
+    Without an `encoder` where one is wanted, what comes of it can be planned and not run.
+    """
     if captions is None:
         return {}
     inputs = {"data": source}
     if captions.encoder is not TextEncoder.FROZEN:
         return {"captions": Stage("captions", preparing.tokenise, captions, inputs)}
-    assert encoder is not None
-    text = Stage("text encoder", texts.take_over, taken_over(encoder))
+    taken = texts.TakenOver(None) if encoder is None else taken_over(encoder)
+    text = Stage("text encoder", texts.take_over, taken)
     return {texts.TEXT: text, "captions": Stage("captions", preparing.tokenise, captions, {**inputs, texts.TEXT: text})}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from reproductions.artefacts import Desk, Stage
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Backbone, Method, Row
+from reproductions.frozen_texts import caption_stages
 from reproductions.profiles import Denoiser, FirstStage, Profile
 from reproductions.shapes import SETS
 from reproductions.stages import autoencoding, continuous, discrete, measuring, preparing
@@ -29,6 +30,8 @@ class Flow:
     sampling: Callable[..., Any]
     autoencoder_size: Callable[[Any], Mapping[str, int]]
     denoiser_size: Callable[[Any, FirstStage], Mapping[str, int]]
+    denoiser_cost: Callable[[Any, FirstStage], Mapping[str, int]]
+    sampling_cost: Callable[[Any, FirstStage], Mapping[str, int]]
 
 
 FLOWS = {
@@ -42,6 +45,8 @@ FLOWS = {
         discrete.Sampling,
         autoencoding.vq_size,
         discrete.size,
+        discrete.cost,
+        discrete.sampling_cost,
     ),
     Backbone.CONTINUOUS: Flow(
         autoencoding.train_kl,
@@ -53,6 +58,8 @@ FLOWS = {
         continuous.Sampling,
         autoencoding.kl_size,
         continuous.size,
+        continuous.cost,
+        continuous.sampling_cost,
     ),
 }
 AUTOENCODERS = {Backbone.DISCRETE: "VQ", Backbone.CONTINUOUS: "KL"}
@@ -84,12 +91,13 @@ class Plan:
         return [*([self.judge] if self.judge else []), *self.reconstructions.values(), *scores]
 
 
-def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Sequence[int]) -> Plan:
-    """The stages that measure `rows` on `data` at the size of `profile`, for each seed."""
+def plan(
+    rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Sequence[int], text_encoder: str | None = None
+) -> Plan:
+    """The stages that measure `rows` on `data` at the size of `profile`, for each seed; text_encoder: a frozen one."""
     source = Stage("data", preparing.read, preparing.Reading(data, fingerprint(data)))
     drawings = data.name if data.name in SETS else None
     judge = judge_of(profile, data) if drawings else None
-    words = Stage("captions", preparing.tokenise, profile.discrete.captions, {"data": source})
     reading = {"data": source} | ({"judge": judge} if judge else {})
 
     autoencoders: dict[str, Stage] = {}
@@ -99,6 +107,7 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
         assert isinstance(row.method, Method)
         flow, name = FLOWS[row.method.backbone], AUTOENCODERS[row.method.backbone]
         first, denoiser = _settings(profile, row.method.backbone)
+        words = caption_stages(source, denoiser.captions, text_encoder)
         if name not in autoencoders:
             rebuilt = autoencoding.Reconstructing(first, profile.samples)
             autoencoders[name] = Stage(
@@ -125,15 +134,17 @@ def plan(rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Seque
                 f"{label} train",
                 flow.train,
                 training,
-                {"clean": clean, "captions": words},
+                {"clean": clean, **words},
                 size=partial(flow.denoiser_size, training, first),
+                cost=partial(flow.denoiser_cost, training, first),
             )
             drawing = flow.sampling(seeded, profile.samples, profile.sampling_batch, seed)
             sample = Stage(
                 f"{label} sample",
                 flow.sample,
                 drawing,
-                {"model": train, "clean": clean, "captions": words, "data": source},
+                {"model": train, "clean": clean, **words, "data": source},
+                cost=partial(flow.sampling_cost, drawing, first),
             )
             decoding = {"samples": sample, "autoencoder": autoencoders[name], "clean": clean}
             images = Stage(f"{label} decode", flow.decode, None, decoding)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from reproductions.published_latents import conditional
+from reproductions.published_tokens import improved
 from reproductions.settings import Captions as Captions
 from reproductions.settings import Continuous as Continuous
 from reproductions.settings import Denoiser as Denoiser
@@ -221,22 +223,22 @@ def _gpu() -> Profile:
 
 
 def _paper() -> Profile:
-    """The published recipes: VQ-Diffusion-B on f8 tokens, LDM-KL-8 (1.45B) on f8 latents, 256 px, MS-COCO.
+    """The published recipes: Improved VQ-Diffusion-B on f8 tokens, LDM-KL-8 (1.45B) on f8 latents, 256 px, MS-COCO.
 
-    Deviation: both denoisers read the trained caption encoder of LDM's 1.45B model (32 layers, 1280 wide); VQ-Diffusion
-    has the frozen text encoder of CLIP.
-    Unstated: batch and iterations of ConPreDiff_dis; VQ-Diffusion's 100 epochs of COCO are taken, at the batch 1024
-    recalled for ConPreDiff_con.
+    Unstated: training and sampling of ConPreDiff's own rows, which are those of the models that they equip.
     """
-    autoencoder = {
-        "learning_rate": 4.5e-6 * 8 * 12,
-        "betas": (0.5, 0.9),
-        "weight_decay": 0.0,
-        "warmup": 0,
-        "clip": None,
-    }
-    first = TrainingSettings(samples=96 * 500_000, batch=96, final_fraction=1.0, **autoencoder)
-    captions = Captions(vocabulary=30_522, length=77, width=1280, depth=32, heads=20)
+    first = TrainingSettings(
+        samples=96 * 500_000,
+        batch=96,
+        learning_rate=4.5e-6 * 8 * 12,
+        betas=(0.5, 0.9),
+        weight_decay=0.0,
+        warmup=0,
+        final_fraction=1.0,
+        clip=None,
+    )
+    body = {"channels": 128, "residual_blocks": 2, "resolution": 256}
+    tokens = {"multipliers": (1, 1, 2, 4), "attention_resolutions": (32,), "codes": 2887, "code_width": 256}
     return Profile(
         name="paper",
         resolution=256,
@@ -245,75 +247,15 @@ def _paper() -> Profile:
         samples=30_000,
         sampling_batch=64,
         judge=_cpu().judge,
-        vq=FirstStage(
-            {
-                "channels": 128,
-                "multipliers": (1, 1, 2, 4),
-                "residual_blocks": 2,
-                "resolution": 256,
-                "attention_resolutions": (32,),
-                "codes": 2887,
-                "code_width": 256,
-            },
-            first,
-            adversarial_start=96 * 30_000,
-        ),
+        vq=FirstStage({**body, **tokens}, first, adversarial_start=96 * 30_000),
         kl=FirstStage(
-            {
-                "channels": 128,
-                "multipliers": (1, 2, 4, 4),
-                "residual_blocks": 2,
-                "resolution": 256,
-                "latent_channels": 4,
-            },
+            {**body, "multipliers": (1, 2, 4, 4), "latent_channels": 4},
             first,
             kl_weight=1e-6 / (3 * 256 * 256),
             adversarial_start=96 * 50_000,
         ),
-        discrete=Discrete(
-            network={"width": 1024, "depth": 19, "heads": 16},
-            captions=captions,
-            levels=100,
-            training=TrainingSettings(
-                samples=100 * 414_000,
-                batch=1024,
-                learning_rate=4.5e-4,
-                weight_decay=4.5e-2,
-                warmup=1024 * 5_000,
-                clip=0.5,
-                ema=0.99,
-                precision="bf16",
-            ),
-            steps=100,
-            guidance=3.0,
-        ),
-        continuous=Continuous(
-            network={
-                "channels": 320,
-                "multipliers": (1, 2, 4, 4),
-                "residual_blocks": 2,
-                "attention_at": (1, 2, 4),
-                "heads": 8,
-            },
-            captions=captions,
-            levels=1000,
-            training=TrainingSettings(
-                samples=680 * 390_000,
-                batch=680,
-                learning_rate=1e-4,
-                betas=(0.9, 0.999),
-                warmup=680 * 10_000,
-                final_fraction=1.0,
-                clip=None,
-                ema=0.9999,
-                precision="bf16",
-            ),
-            steps=250,
-            guidance=1.5,
-            noise=GaussianNoise.LDM,
-            target=Target.NOISE,
-            clip=None,
-        ),
+        discrete=improved()["improved-vq-diffusion-b"],
+        continuous=conditional()["ldm-text"],
         comparable=False,
     )
 

@@ -8,12 +8,15 @@ from typing import Protocol
 from reproductions.artefacts import upstream
 from reproductions.collect import collect
 from reproductions.command import carry_out, describe, processes
+from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
 from reproductions.experiment import Table
+from reproductions.frozen_texts import EXAMPLE
 from reproductions.pipeline import Plan, plan
 from reproductions.profiles import PROFILES, Profile, on_this_machine
 from reproductions.report import write_report
 from reproductions.runner import run
+from reproductions.settings import TextEncoder
 
 
 class Options(Protocol):
@@ -30,6 +33,9 @@ class Options(Protocol):
     revision: str | None
     max_bad: int
     workers: int | None
+    text_encoder: str | None
+    devices: int
+    achieved: float
 
 
 def reproduce(table: Table, options: Options) -> int:
@@ -49,10 +55,18 @@ def reproduce(table: Table, options: Options) -> int:
             revision=options.revision,
         )
         check(data)
-        planned = plan(rows, profile, data, seeds)
+        machine = Machine(options.devices, options.achieved)
+        machine.check()
+        frozen = TextEncoder.FROZEN in (profile.discrete.captions.encoder, profile.continuous.captions.encoder)
+        if frozen and options.text_encoder is None and not options.dry_run:
+            raise ValueError(
+                f"--text-encoder: the profile {profile.name} reads captions by a frozen encoder; give the folder or "
+                f"the hub id of CLIP's, such as {EXAMPLE}"
+            )
+        planned = plan(rows, profile, data, seeds, options.text_encoder)
         out = options.out or Path("outputs") / f"{table.name}-{profile.name}-{data.name.strip('./').replace('/', '-')}"
         if options.dry_run:
-            print(describe(upstream(planned.goals), out))
+            print(describe(upstream(planned.goals), out, machine))
             return 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from reproductions.training import TrainingSettings
 
 SMALL, SMOKE = "small", "smoke"
 EMA = 0.999
+FIRST_RATE, LAST_RATE = 2.5e-6, 1e-8
 FITTED = ("codes", "grid", "prefix", "prefix_offset", "vocabulary", "unmasked")
 
 
@@ -147,7 +148,14 @@ def spoken_to(arguments: Mapping[str, Any], words: Words) -> dict[str, Any]:
 
 
 def _training(preset: ScalePreset, *, smoke: bool) -> TrainingSettings:
+    """The training of each scale; the published ones rise from one small rate, and end at another.
+
+    Source: ImageBART scales and training
+    Unstated: the decay of the averaged weights; 0.999.
+    Deviation: the weights decay in all parameters; those of the last scale's released code in its linear ones alone.
+    """
     batch, steps = (8, 3) if smoke else (preset.batch, preset.steps)
+    published = not preset.name.startswith(SMALL)
     return TrainingSettings(
         samples=batch * steps,
         batch=batch,
@@ -155,7 +163,8 @@ def _training(preset: ScalePreset, *, smoke: bool) -> TrainingSettings:
         betas=preset.betas,
         weight_decay=preset.weight_decay,
         warmup=preset.warmup * batch,
-        final_fraction=0.0,
+        warmup_from=FIRST_RATE if published else 0.0,
+        final_fraction=LAST_RATE / preset.learning_rate if published else 0.0,
         ema=EMA,
         precision="bf16",
         log_every=50,

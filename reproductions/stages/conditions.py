@@ -102,3 +102,12 @@ def arguments(told: Conditioning) -> dict[str, Any]:
     if told.class_width is not None:
         return {"condition_width": told.class_width}
     return {"classes": len(told.classes)} if told.classes else {}
+
+
+def example(told: Conditioning) -> Tensor | None:
+    """What a denoiser is told of one picture, in shape alone: states (1, l, d), a label (1,) or nothing."""
+    if told.captions is not None:
+        return torch.zeros(1, told.captions.length, told.captions.width)
+    if told.class_width is not None:
+        return torch.zeros(1, 1, told.class_width)
+    return torch.zeros(1, dtype=torch.int64) if told.classes else None

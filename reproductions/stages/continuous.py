@@ -1,7 +1,9 @@
 """The continuous backbone: LDM on the KL autoencoder's latents, with or without the context loss; its samples."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from safetensors.torch import load_file
@@ -27,7 +29,7 @@ from continuous_diffusion import inpaint as inpaint
 from continuous_diffusion import latent_mask as latent_mask
 from continuous_diffusion import plms as plms
 from continuous_diffusion import sample as draw_latents
-from reproductions import text_to_image
+from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
 from reproductions.settings import Continuous, Distance, FirstStage, GaussianNoise, Target
@@ -136,7 +138,36 @@ def schedule(settings: Continuous) -> Schedule:
 
 def size(settings: Training, first: FirstStage) -> Mapping[str, int]:
     """Size of a denoiser and its training, for the plan."""
-    latent = (first.network["latent_channels"], first.side, first.side)
+    latent = latent_of(first)
     with torch.device("meta"):
         count = sum(p.numel() for p in network(settings.denoiser, latent).parameters())
     return {"parameters": count, "steps": settings.denoiser.training.steps}
+
+
+def cost(settings: Training, first: FirstStage) -> costs.Size:
+    """What training costs."""
+    denoiser, latent = settings.denoiser, latent_of(first)
+    return costs.training(lambda: network(denoiser, latent), partial(given, denoiser, latent), denoiser.training)
+
+
+def sampling_cost(settings: Sampling, first: FirstStage) -> costs.Size:
+    """What drawing costs."""
+    denoiser, latent = settings.denoiser, latent_of(first)
+    return costs.sampling(
+        lambda: network(denoiser, latent),
+        partial(given, denoiser, latent),
+        samples=settings.number,
+        calls=denoiser.steps * (1 if denoiser.guidance == 1 else 2),
+        numbers=math.prod(latent),
+    )
+
+
+def latent_of(first: FirstStage) -> tuple[int, int, int]:
+    """The shape of a latent."""
+    return first.network["latent_channels"], first.side, first.side
+
+
+def given(settings: Continuous, latent: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One example in shape alone: a latent, its time, and a caption's states."""
+    states = torch.zeros(1, settings.captions.length, settings.captions.width)
+    return torch.zeros(1, *latent), torch.ones(1, dtype=torch.int64), states

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from safetensors.torch import load_file
@@ -28,7 +29,7 @@ from discrete_diffusion.imagebart import draw_scale as draw_scale
 from discrete_diffusion.imagebart import edit as edit
 from discrete_diffusion.imagebart import explicit as explicit
 from discrete_diffusion.routes import Route as Route
-from reproductions import text_to_image
+from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
 from reproductions.settings import Discrete, FirstStage, TokenNoise
@@ -141,3 +142,31 @@ def size(settings: Training, first: FirstStage) -> Mapping[str, int]:
         built = network(settings.denoiser, first.network["codes"], (first.side, first.side))
         count = sum(p.numel() for p in built.parameters())
     return {"parameters": count, "steps": settings.denoiser.training.steps}
+
+
+def cost(settings: Training, first: FirstStage) -> costs.Size:
+    """What training costs."""
+    denoiser, side = settings.denoiser, first.side
+    return costs.training(
+        partial(network, denoiser, first.network["codes"], (side, side)),
+        partial(given, denoiser, side),
+        denoiser.training,
+    )
+
+
+def sampling_cost(settings: Sampling, first: FirstStage) -> costs.Size:
+    """What drawing costs."""
+    denoiser, side = settings.denoiser, first.side
+    return costs.sampling(
+        partial(network, denoiser, first.network["codes"], (side, side)),
+        partial(given, denoiser, side),
+        samples=settings.number,
+        calls=denoiser.steps * (1 if denoiser.guidance == 1 else 2),
+        numbers=side**2,
+    )
+
+
+def given(settings: Discrete, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One example in shape alone: tokens, their time, and a caption's states."""
+    states = torch.zeros(1, settings.captions.length, settings.captions.width)
+    return torch.zeros(1, side**2, dtype=torch.int64), torch.ones(1, dtype=torch.int64), states

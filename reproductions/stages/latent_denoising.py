@@ -1,12 +1,15 @@
 """Denoisers of latents or pixels: training under any condition, and sampling in any number of steps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reproductions import costs
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.settings import Continuous
@@ -214,3 +217,36 @@ def sample(desk: Desk) -> None:
 def size(settings: Training, shape: Sequence[int]) -> Mapping[str, int]:
     """Size of a denoiser and its training, for the plan."""
     return denoising.size(lambda: network(settings, shape), settings.denoiser.training)
+
+
+def cost(settings: Training, shape: Sequence[int]) -> costs.Size:
+    """What training costs."""
+    return costs.training(lambda: network(settings, shape), partial(given, settings, shape), settings.denoiser.training)
+
+
+def sampling_cost(settings: denoising.Sampling, shape: Sequence[int]) -> costs.Size:
+    """What drawing costs."""
+    training = settings.training
+    return costs.sampling(
+        lambda: network(training, shape),
+        partial(given, training, shape),
+        samples=settings.number,
+        calls=settings.walk.calls,
+        numbers=math.prod(shape),
+    )
+
+
+def given(settings: Training, shape: Sequence[int]) -> tuple[Any, ...]:
+    """One example in shape alone: a state, its time, and what is told."""
+    channels, *grid = shape
+    one = torch.ones(1, dtype=torch.int64)
+    told = conditions.example(settings.told)
+    labelled = settings.told.kind is Kind.CLASS and settings.told.class_width is None
+    beside_it = beside.channels(settings.task, channels)
+    condition = Condition(
+        context=None if labelled else told,
+        classes=told if labelled else None,
+        concat=torch.zeros(1, beside_it, *grid) if beside_it else None,
+        level=one if settings.augmented else None,
+    )
+    return torch.zeros(1, *shape), one, condition

@@ -33,8 +33,14 @@ class TakenOver:
 
 
 def take_over(desk: Desk) -> None:
-    """Copy a frozen encoder with its tokenizer into the run: `encoder/`."""
+    """Copy a frozen encoder with its tokenizer into the run: `encoder/`.
+
+    Raises:
+        ValueError: where none was given.
+    """
     source: TakenOver = desk.settings
+    if source == TakenOver(None):
+        raise ValueError("--text-encoder: give the folder or the hub id of the frozen encoder that reads captions")
     folder = desk.folder / ENCODER
     folder.mkdir(exist_ok=True)
     if source.folder is None:

@@ -1,13 +1,16 @@
 """Denoisers of tokens: training under any condition, and sampling in any number of steps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reproductions import costs
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
 from reproductions.settings import Discrete
@@ -156,3 +159,28 @@ def sample(desk: Desk) -> None:
 def size(settings: Training, codes: int, grid: tuple[int, int]) -> Mapping[str, int]:
     """Size of a denoiser and its training, for the plan."""
     return denoising.size(lambda: network(settings, codes, grid), settings.denoiser.training)
+
+
+def cost(settings: Training, codes: int, grid: tuple[int, int]) -> costs.Size:
+    """What training costs."""
+    return costs.training(
+        lambda: network(settings, codes, grid), partial(given, settings, grid), settings.denoiser.training
+    )
+
+
+def sampling_cost(settings: denoising.Sampling, codes: int, grid: tuple[int, int]) -> costs.Size:
+    """What drawing costs."""
+    training = settings.training
+    return costs.sampling(
+        lambda: network(training, codes, grid),
+        partial(given, training, grid),
+        samples=settings.number,
+        calls=settings.walk.calls,
+        numbers=math.prod(grid),
+    )
+
+
+def given(settings: Training, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """One example in shape alone: tokens, their time, and what is told."""
+    tokens = torch.zeros(1, math.prod(grid), dtype=torch.int64)
+    return tokens, torch.ones(1, dtype=torch.int64), conditions.example(settings.told)

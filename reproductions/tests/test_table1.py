@@ -31,6 +31,7 @@ def options(**changed: object) -> SimpleNamespace:
     given = {
         "profile": "smoke", "data": "shapes", "rows": None, "seeds": "0", "out": None, "dry_run": False,
         "image_column": "image", "caption_column": None, "revision": None, "max_bad": 0, "workers": 0,
+        "text_encoder": None, "devices": 1, "achieved": 1e14,
     }  # fmt: skip
     return SimpleNamespace(**(given | changed))
 
@@ -177,7 +178,22 @@ def test_every_profile_can_be_planned(name: str) -> None:
     )
     said = describe(upstream(planned.goals), Path("nowhere"))
     assert "ConPreDiff_con seed 1 train" in said
-    assert said.count("to do") == 9 + 8 * 4
+    captions = 3 if name == "paper" else 1
+    assert said.count("to do") == 8 + captions + 8 * 4
+
+
+def test_the_frozen_encoder_of_the_paper_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(TABLE, options(profile="paper")) == 2
+    assert "--text-encoder: the profile paper reads captions by a frozen encoder" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_the_table_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(TABLE, options(dry_run=True, devices=4)) == 0
+    said = capsys.readouterr().out
+    assert "memory a device" in said
+    assert "on 4 (--devices)" in said
+    assert reproduce(TABLE, options(dry_run=True, devices=0)) == 2
+    assert "--devices must be at least 1" in capsys.readouterr().err
 
 
 def test_without_bf16_everything_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
