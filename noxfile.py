@@ -121,13 +121,14 @@ def alone(session: nox.Session, suite: str) -> None:
 def elsewhere(session: nox.Session, suite: str) -> None:
     """Use each wheel in a project outside this clone: by name, offline, run and type-checked (needs uv)."""
     install(session, *project(suite)["dependencies"], *group("elsewhere"))
+    cache = Path(session.virtualenv.location).resolve() / "mypy"
     with TemporaryDirectory() as folder:
         session.run("python", "workshop/elsewhere.py", PACKAGES[suite], folder)
         offline = ["--offline", f"--find-links={folder}/dist", f"--reinstall-package={project(suite)['name']}"]
         session.install(*offline, "-r", f"{folder}/pyproject.toml")
         with session.chdir(folder):
             session.run("python", "use.py")
-            session.run("mypy", "--strict", "--allow-untyped-calls", "use.py")
+            session.run("mypy", "--strict", "--allow-untyped-calls", f"--cache-dir={cache}", "use.py")
             session.run("pyright", "use.py")
 
 
