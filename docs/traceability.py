@@ -161,7 +161,7 @@ def _phrase(tag: Tag) -> str:
 def _link(tag: Tag, page: Path, text: str | None = None) -> str:
     inside = tag.symbol.removeprefix(".".join(module_parts(tag.path))).removeprefix(".")
     target = os.path.relpath(tag.path, page.parent) + (f"#{inside}" if inside else "")
-    return f"[{text or f'`{tag.name}`'}]({target})"
+    return f"[{text or f'`{inside or tag.name}`'}]({target})"
 
 
 def _file(path: Path, page: Path) -> str:

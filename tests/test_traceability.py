@@ -214,7 +214,7 @@ def test_what_is_written(root: Path) -> None:
     test = "[it is](../../packages/noise/tests/test_process.py#test_it_is)"
     page = (root / "docs/papers/ddpm.md").read_text()
     result = "[four](../../results/four.json)"
-    assert f"| Eq. 4<br>*equation* | noise | [`process.Process`]({code}#Process) | {test} | {result} |" in page
+    assert f"| Eq. 4<br>*equation* | noise | [`Process`]({code}#Process) | {test} | {result} |" in page
     assert f"| sampling<br>*section* | noise | [`process`]({code}) |  |  |" in page
     assert "## Left out\n\n* **Eq. 99**: it says nothing\n" in page
 
@@ -224,6 +224,6 @@ def test_choices_are_written_with_what_changes_them(root: Path) -> None:
     code = "../packages/noise/src/noise/process.py"
     told = (root / "docs/deviations.md").read_text()
     assert "## noise\n" in told
-    assert f"* [`process.Process`]({code}#Process): ours has p(x | y), and says so over two lines. → `limit`\n" in told
+    assert f"* [`Process`]({code}#Process): ours has p(x | y), and says so over two lines. → `limit`\n" in told
     open_ = (root / "docs/unstated.md").read_text()
-    assert f"| the seed | 0 | `Process.limit` | [`process.Process.draw`]({code}#Process.draw) |" in open_
+    assert f"| the seed | 0 | `Process.limit` | [`Process.draw`]({code}#Process.draw) |" in open_
