@@ -69,6 +69,8 @@ def plan_imagebart(options: ScaleOptions, preset: str, *, jointly: bool = False)
         if getattr(options, name) is not None:
             raise ValueError(f"--{name}: ImageBART has its scales instead of steps, and no guidance; leave it out")
     if options.text_encoder is not None:
+        raise ValueError("--text-encoder: ImageBART reads the tokens of captions itself; leave it out")
+    if options.text_encoder is not None:
         raise ValueError("--text-encoder: ImageBART reads captions as tokens of its own; leave it out")
     check_positive(options)
     coder = token_coder(options)
