@@ -138,6 +138,7 @@ class Words:
 def spoken_to(arguments: Mapping[str, Any], words: Words) -> dict[str, Any]:
     """Arguments of a network that reads captions before its tokens, with embeddings of their own.
 
+    Source: ImageBART conditional prefixes
     Deviation: a text's tokens are byte pairs learnt from the captions, 1024 at most; the paper's are CLIP's, 49408.
     Unstated: whether a text's tokens share the embeddings of the codes, and how many there are; they have their own,
         and are as many as the longest caption has, 32 at most.

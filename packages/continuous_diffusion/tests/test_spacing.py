@@ -77,6 +77,7 @@ def test_official_steps(golden: Any) -> None:
     """The published steps, counted from 1.
 
     Checks: DDIM Eq. 16
+    Checks: LDM sampling
     """
     io = golden("ldm_ddim_plms").io
     for steps in (7, 20, 50, 200):

@@ -33,6 +33,8 @@ def strided(T: int, steps: int) -> tuple[int, ...]:
     """The rule of LDM's code: `range(0, T, T // steps) + 1` counted from 0, so 2, 2 + T // steps, ... here.
 
     There are more than `steps` of them where `steps` does not divide T. Raises ValueError where the rule leaves 1..T.
+
+    Source: LDM sampling
     """
     chosen = tuple(i + 2 for i in range(0, T, T // steps))
     if chosen[-1] > T:
@@ -41,7 +43,10 @@ def strided(T: int, steps: int) -> tuple[int, ...]:
 
 
 def quadratic(T: int, steps: int) -> tuple[int, ...]:
-    """LDM's "quad" rule: squares of evenly spaced numbers up to 0.8 T, dense near the clean end."""
+    """LDM's "quad" rule: squares of evenly spaced numbers up to 0.8 T, dense near the clean end.
+
+    Source: LDM sampling
+    """
     roots = torch.linspace(0, (0.8 * T) ** 0.5, steps, dtype=torch.float64)
     return tuple(int(i) + 2 for i in roots**2)
 

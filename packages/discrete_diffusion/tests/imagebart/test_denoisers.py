@@ -92,6 +92,7 @@ def test_prefix_and_scale_reach_every_logit(network) -> None:
     """Oracle: changing a token of the prefix, or the scale, changes all logits of that example and no other.
 
     Checks: ImageBART encoder-decoder scales, decoder-only scale
+    Checks: ImageBART conditional prefixes
     """
     x_t, target, t, condition = batch()
     other, later = condition.clone(), t.clone()
@@ -177,7 +178,10 @@ def test_saved_networks_come_back(network, tmp_path) -> None:
 
 
 def test_a_label_is_a_prefix_of_one() -> None:
-    """Oracle: the same logits for labels (b,) and prefixes (b, 1)."""
+    """Oracle: the same logits for labels (b,) and prefixes (b, 1).
+
+    Checks: ImageBART conditional prefixes
+    """
     network = DecoderOnly(codes=K, grid=(H, W), width=8, depth=1, heads=2, prefix=1)
     x_t, target, t, condition = batch()
     ones = [network(x_t, t, labels, target=target).value for labels in (condition[:, 0], condition[:, :1])]

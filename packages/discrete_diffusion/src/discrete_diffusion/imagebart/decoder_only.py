@@ -30,6 +30,7 @@ class DecoderOnly(nn.Module, PyTorchModelHubMixin):
         unmasked: number of first positions (scale and prefix) that all see one another.
 
     Source: ImageBART decoder-only scale
+    Source: ImageBART conditional prefixes
     """
 
     def __init__(

@@ -38,6 +38,7 @@ class EncoderDecoder(nn.Module, PyTorchModelHubMixin):
         start_token: the code that the decoder begins with.
 
     Source: ImageBART encoder-decoder scales
+    Source: ImageBART conditional prefixes
     Unstated: whether prefixes share the embeddings of the codes; the released code lets them [vocabulary].
     """
 
