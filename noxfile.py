@@ -30,6 +30,11 @@ SOURCES = [folder / "src" for folder in PACKAGES.values()]
 SUITES = [*PACKAGES, "reproductions", "together"]
 PEERS = [name.removeprefix("recipes_") for name in PROJECT["dependency-groups"] if name.startswith("recipes_")]
 DISTRIBUTIONS = ROOT / "dist"
+SCHEMAS = {
+    "citation-file-format": "CITATION.cff",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-workflows": ".github/workflows/*.yml",
+}
 MEASURED = ["-c", "constraints.txt"]
 OLDEST = ["--resolution=lowest-direct", "--only-binary=:all:"]
 
@@ -56,11 +61,14 @@ def tests_oldest(session: nox.Session, suite: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff; `-- --fix` mends what can be mended."""
+    """Check style and formatting with ruff, and forms by their schemas; `-- --fix` mends what can be mended."""
     install(session, *group("lint"))
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *session.posargs, ".")
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    for schema, pattern in SCHEMAS.items():
+        files = sorted(path.relative_to(ROOT) for path in ROOT.glob(pattern))
+        session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *files)
 
 
 @nox.session
@@ -111,7 +119,8 @@ def alone(session: nox.Session, suite: str) -> None:
     """Build and install each wheel in an empty environment and run its tests there."""
     install(session, PACKAGES[suite], *group("test"))
     session.install("--force-reinstall", "--no-deps", PACKAGES[suite])
-    siblings = sorted(import_name(other) for other in PACKAGES if other != suite)
+    modules = sorted(ROOT.glob("packages/*/src/*/__init__.py"))
+    siblings = [module.parent.name for module in modules if module.parents[2].name != suite]
     session.run("python", "-c", f"import importlib.util as i, sys; sys.exit(any(map(i.find_spec, {siblings})))")
     pytest(session, PACKAGES[suite])
 
@@ -269,9 +278,9 @@ def install_everything(session: nox.Session, *requirements: str) -> None:
 def released(session: nox.Session, name: str) -> str:
     """The package that `name` is, or that `name` is the release tag of, which must tell its present version."""
     tags = {f"{project(folder)['name']}-v{project(folder)['version']}": folder for folder in PACKAGES}
-    if name not in tags and name not in PACKAGES:
+    if name not in {*tags, *PACKAGES}:
         session.error(
-            f"{name} is no package ({', '.join(PACKAGES)}) and no tag of a present version ({', '.join(tags)})"
+            f"{name} is none of the packages {', '.join(PACKAGES)}, nor of the present tags {', '.join(tags)}"
         )
     return tags.get(name, name)
 
@@ -285,11 +294,6 @@ def project(package: str) -> dict[str, Any]:
 def editable_packages() -> list[str | Path]:
     """The pip options that install every package from this clone."""
     return [option for folder in PACKAGES.values() for option in ("-e", folder)]
-
-
-def import_name(package: str) -> str:
-    """The name under which a package is imported, which is that of its folder in src."""
-    return next((ROOT / PACKAGES[package] / "src").glob("*/__init__.py")).parent.name
 
 
 def group(name: str) -> tuple[str, ...]:

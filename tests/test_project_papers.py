@@ -48,6 +48,12 @@ def test_references_are_written_below_what_stands_above_them() -> None:
     }
 
 
+def test_authors_of_one_name_are_told_apart() -> None:
+    twins = {"title": "On", "authors": "Lee, Lee", "year": 2020, "venue": "ICML"}
+    with pytest.raises(ValueError, match="x has several authors of one name: add its GIVEN_NAMES"):
+        citation.with_references("references:\n", {"x": twins})
+
+
 @pytest.mark.parametrize("path", [path for path in FORMS if path.stem != "config"], ids=lambda path: path.stem)
 def test_issue_forms_are_whole(path: Path) -> None:
     form = yaml.safe_load(path.read_text())

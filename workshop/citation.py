@@ -16,15 +16,31 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CITATION = ROOT / "CITATION.cff"
 HEADING = "references:\n"
+GIVEN_NAMES = {
+    "ConPreDiff": "Ling, Jingwei, Shenda, Zhilong, Zhilin, Zheming, Wentao, Bin",
+    "VQ-Diffusion": "Shuyang, Dong, Jianmin, Fang, Bo, Dongdong, Lu, Baining",
+    "Rectified Flow": "Xingchao, Chengyue, Qiang",
+}
+"""Of the papers whose authors the family names do not tell apart."""
 
 
-def reference(paper: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of one paper: an article where its venue is a journal or a preprint, else a conference paper."""
+def reference(key: str, paper: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of one paper: an article where its venue is a journal or a preprint, else a conference paper.
+
+    Raises:
+        ValueError: two authors of one name, which the format forbids.
+    """
+    families = paper["authors"].split(", ")
+    given = GIVEN_NAMES[key].split(", ") if key in GIVEN_NAMES else [""] * len(families)
+    if len(set(zip(families, given, strict=True))) < len(families):
+        raise ValueError(f"{key} has several authors of one name: add its GIVEN_NAMES in workshop/citation.py")
     is_article = paper["venue"].startswith(("arXiv", "IEEE"))
     yield f"  - type: {'article' if is_article else 'conference-paper'}"
     yield f'    title: "{paper["title"]}"'
     yield "    authors:"
-    yield from (f"      - family-names: {name}" for name in paper["authors"].split(", "))
+    for family, first in zip(families, given, strict=True):
+        yield f"      - family-names: {family}"
+        yield from [f"        given-names: {first}"] if first else []
     yield f"    year: {paper['year']}"
     yield from (
         [f"    journal: {paper['venue']}"] if is_article else ["    conference:", f"      name: {paper['venue']}"]
@@ -33,7 +49,7 @@ def reference(paper: Mapping[str, Any]) -> Iterator[str]:
 
 def with_references(citation: str, papers: Mapping[str, Mapping[str, Any]]) -> str:
     """A CITATION.cff whose references are the papers."""
-    lines = [line for paper in papers.values() for line in reference(paper)]
+    lines = [line for key, paper in papers.items() for line in reference(key, paper)]
     return citation.partition(HEADING)[0] + HEADING + "\n".join(lines) + "\n"
 
 
