@@ -4,11 +4,11 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuous_diffusion import blocks
-from continuous_diffusion.blocks import Upsample, at_twice_the_resolution
+from continuous_diffusion.blocks import Double, Halve, ResidualBlock, Upsample, at_twice_the_resolution
 
 
 def repeated(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,3 +50,13 @@ def test_wide_maps_are_not_repeated_and_others_are_to_the_bit(monkeypatch: pytes
         else:
             assert torch.equal(found, expected)
     assert asked == [(1, 32, 6, 6)]
+
+
+@pytest.mark.parametrize("resample", [Double(), Halve()])
+def test_wide_residual_blocks_resample_as_narrow_ones(resample: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same block with its maps repeated."""
+    block, x, time = ResidualBlock(32, 32, 8, groups=8, resample=resample), torch.randn(2, 32, 6, 6), torch.randn(2, 8)
+    nn.init.normal_(block.conv_out.weight, std=0.1)
+    narrow = block(x, time)
+    monkeypatch.setattr(blocks, "WIDE", 1000)
+    torch.testing.assert_close(block(x, time), narrow, rtol=1e-5, atol=1e-5)

@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Features, time: Tensor) -> Tensor:
         """Features (b, d, h, w) and time vectors (b, time_width) to features (b, width_out, h', w')."""
-        h = self.conv_in(self.resample(activated(self.norm_in(x))))
+        h = resampled(activated(self.norm_in(x)), self.resample, self.conv_in)
         shift = self.time(time)[:, :, None, None]
         if self.scale_shift:
             scale, shift = shift.chunk(2, 1)
@@ -132,11 +132,17 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Features) -> Tensor:
-        """Features (b, d, h, w) to (b, d, 2 h, 2 w); wide ones without the repetition, where that is faster."""
-        if x.device.type == "cpu" and self.conv.weight.numel() > WIDE and x.numel() >= x.shape[1] ** 2:
-            return at_twice_the_resolution(x, self.conv.weight, self.conv.bias)
-        doubled: Tensor = self.conv(self.repeat(x))
-        return doubled
+        """Features (b, d, h, w) to (b, d, 2 h, 2 w)."""
+        return resampled(x, self.repeat, self.conv)
+
+
+def resampled(x: Features, resample: nn.Module, conv: nn.Conv2d) -> Tensor:
+    """The 3 x 3 convolution of a resampled map; wide maps are not repeated before, where that is faster."""
+    wide = conv.weight.numel() > WIDE and x.numel() >= x.shape[1] ** 2
+    if isinstance(resample, Double) and wide and x.device.type == "cpu":
+        return at_twice_the_resolution(x, conv.weight, conv.bias)
+    convolved: Tensor = conv(resample(x))
+    return convolved
 
 
 def at_twice_the_resolution(x: Features, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -146,5 +152,5 @@ def at_twice_the_resolution(x: Features, weight: Tensor, bias: Tensor | None) ->
     of 4 x 4, $K = S^\top W S$, whose transposed convolution of stride 2 takes 4/9 of the multiplications.
     """
     sums = x.new_tensor([[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], dtype=weight.dtype)
-    kernel = (weight.flatten(2) @ torch.kron(sums, sums)).unflatten(2, (4, 4))
+    kernel = (weight.flatten(2) @ torch.kron(sums, sums)).reshape(*weight.shape[:2], 4, 4)
     return F.conv_transpose2d(x, kernel.transpose(0, 1), bias, stride=2, padding=1)
