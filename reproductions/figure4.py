@@ -23,7 +23,7 @@ from reproductions.table_report import MEANINGS, measured_of, report_of
 
 STRIDES = (1, 2, 3, 4)
 NONE = "stride 0"
-TIME, HEAD = "ms per training step", "parameters of the head"
+TIME, HEAD = "ms per training step", "thousand parameters of the head"
 DECODINGS: Mapping[str, type[AnyContext]] = {"distribution": Context, "direct": DirectContext}
 
 
@@ -80,7 +80,7 @@ def costs(planned: Planned, root: Path) -> Mapping[str, Mapping[str, Measurement
             took = facts["milliseconds"]
             found[on(approach, title)] = {
                 TIME: Measurement(took, None, None, None, (), None, None),
-                HEAD: Measurement(facts["head parameters"], None, None, None, (), None, None),
+                HEAD: Measurement(facts["head parameters"] / 1000, None, None, None, (), None, None),
             }
     return found
 
