@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from safetensors.torch import load_file
 
 from reproductions import grids
@@ -185,6 +186,9 @@ def draw_steps(path: Path, study: Mapping[str, Any]) -> None:
             else:
                 axes.plot(steps, values, marker="o", label=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("calls of the network for one sample")
         axes.set_ylabel(study["study"][0]["scores"][0]["name"])
         axes.legend(frameon=False)
