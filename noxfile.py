@@ -101,8 +101,7 @@ def build(session: nox.Session) -> None:
     for name in chosen:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", DISTRIBUTIONS, PACKAGES[name], silent=True)
         session.run("python", "workshop/artefacts.py", PACKAGES[name], DISTRIBUTIONS)
-    built = sorted(path.relative_to(ROOT) for path in DISTRIBUTIONS.iterdir())
-    session.run("twine", "check", "--strict", *built)
+    session.run("twine", "check", "--strict", *sorted(path.relative_to(ROOT) for path in DISTRIBUTIONS.iterdir()))
 
 
 @nox.session(venv_backend="uv")
@@ -287,8 +286,7 @@ def released(session: nox.Session, name: str) -> str:
 
 def project(package: str) -> dict[str, Any]:
     """What a package declares of itself."""
-    declared: dict[str, Any] = nox.project.load_toml(PACKAGES[package] / "pyproject.toml")["project"]
-    return declared
+    return dict(nox.project.load_toml(PACKAGES[package] / "pyproject.toml")["project"])
 
 
 def editable_packages() -> list[str | Path]:

@@ -145,7 +145,10 @@ def main() -> None:
     release = Release(ROOT, asked.package, version, datetime.now(UTC).date())
     untagged = not git(ROOT, "tag", "--list", f"{release.name}-v{present}")
     if untagged and asked.step in STEPS:
-        print(f"note: {present} was never released; name it in place of {asked.step} to release it as it stands")
+        print(
+            f"note: {present} was never released; name it in place of {asked.step} to release it as it stands",
+            flush=True,
+        )
     found = carry_out(release, dry_run=asked.dry_run)
     if asked.dry_run:
         print("\n".join([f"{release.tag} was tried; nothing was changed.", *(f"In the way: {each}" for each in found)]))
