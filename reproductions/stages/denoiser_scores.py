@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.cifar_resnet import CLASSES, cifar_resnet
@@ -17,6 +18,7 @@ from reproductions.stages.evaluating import (
     FeatureSpace,
     Score,
     Scoring,
+    mean_score,
     proportion,
     score_facts,
     scores_of,
@@ -88,6 +90,14 @@ def compared(
     real = side_of("real", load_file(desk.inputs["real"] / "features.safetensors")[split], space)
     fake = side_of("samples", _features(images, featuring, desk), space)
     return scores_of(real, fake, space, metrics, Scoring(resamples))
+
+
+def feature_distance(desk: Desk, images: Tensor, featuring: Featuring) -> Score:
+    """Mean squared distance of the directions of features of uint8 images from those of the held-out originals."""
+    space = _space(featuring, images.shape[-1])
+    real = load_file(desk.inputs["real"] / "features.safetensors")[conditions.HELD_OUT][: len(images)]
+    first, second = (F.normalize(side.double(), dim=1) for side in (real, _features(images, featuring, desk)))
+    return mean_score((first - second).square().sum(1), f"feature distance[{space.name}]")
 
 
 def _labels(desk: Desk, number: int) -> Tensor:

@@ -17,7 +17,7 @@ from reproductions.stages.autoencoding import through, to_bytes, to_signed
 from reproductions.stages.beside import Given, reduced
 from reproductions.stages.coding import Decoder
 from reproductions.stages.continuous import ForwardProcess, beside_small
-from reproductions.stages.denoiser_scores import Featuring, compared
+from reproductions.stages.denoiser_scores import Featuring, compared, feature_distance
 from reproductions.stages.evaluating import MaskKind, draw_masks, mean_score, psnr, resize_bytes, score_facts, ssim
 from reproductions.stages.latent_denoising import Training, Walk
 from reproductions.tasks import SuperResolution
@@ -131,8 +131,9 @@ def masks(settings: Restoring, images: Tensor) -> Tensor:
 
 
 def hidden_psnr(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-    """Peak signal-to-noise ratios (b,) of where mask (b, 1, H, W) is true; elsewhere the pictures must be the same."""
-    return (psnr(real, fake) + 10 * torch.log10(mask.double().mean((1, 2, 3)))).clamp(max=IDENTICAL)
+    """PSNR (b,) of where mask (b, 1, H, W) is true, in dB; elsewhere the uint8 pictures must be the same."""
+    apart: Tensor = psnr(real, fake) + 10 * torch.log10(mask.double().mean((1, 2, 3)))
+    return apart.clamp(max=IDENTICAL)
 
 
 def bicubic(images: Tensor, factor: int) -> Tensor:
@@ -202,5 +203,6 @@ def _scored(
     if consistent is not None:
         pairs.append(("PSNR, reduced", lambda: psnr(reduced(real, consistent), reduced(fake, consistent))))
     own = [mean_score(values().clamp(max=IDENTICAL), name) for name, values in pairs]
+    own.append(feature_distance(desk, fake, settings.features))
     found, notes = compared(desk, fake, settings.features, settings.split, settings.metrics, settings.resamples)
     return {"scores": [score_facts(each) for each in (*own, *found)], "notes": notes}

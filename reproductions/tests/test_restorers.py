@@ -82,7 +82,7 @@ def test_filling_in_is_scored_behind_every_mask(runs) -> None:
     assert set(rows) == wanted | {"training pictures"}
     for name in wanted:
         assert [score["name"].split("[")[0] for score in rows[name]["scores"]] == [
-            "PSNR, hidden part", "SSIM", "FID", "KID", "precision", "recall",
+            "PSNR, hidden part", "SSIM", "feature distance", "FID", "KID", "precision", "recall",
         ]  # fmt: skip
     (data,) = out.glob("stages/pictures-*")
     real = Split.load(data / "held_out").images
@@ -101,7 +101,7 @@ def test_enlarging_is_scored_beside_bicubic(runs) -> None:
     rows = found(runs["super-resolution"])["rows"]
     assert set(rows) == {"enlarged", "bicubic", "coded and decoded", "training pictures"}
     assert [score["name"].split("[")[0] for score in rows["enlarged"]["scores"]] == [
-        "PSNR", "SSIM", "PSNR, reduced", "FID", "KID", "precision", "recall",
+        "PSNR", "SSIM", "PSNR, reduced", "feature distance", "FID", "KID", "precision", "recall",
     ]  # fmt: skip
     network = json.loads(
         next(runs["super-resolution"].glob("stages/continuous-train-*/denoiser/config.json")).read_text()
