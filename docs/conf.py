@@ -27,6 +27,7 @@ html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+highlight_language = "none"
 html_show_sphinx = False
 html_copy_source = False
 exclude_patterns = ["_build"]
