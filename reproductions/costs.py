@@ -168,8 +168,8 @@ def lines(sizes: Mapping[str, Size], machine: Machine) -> list[str]:
     hours = machine.hours(flops)
     days = hours / 24 / machine.devices
     rows.append(
-        f"denoisers alone: {flops:.2e} FLOPs, {stored / GIB:,.1f} GiB of storage, {hours:,.0f} device-hours at {machine.achieved:.1e} "
-        f"FLOP/s a device (--achieved): {days:,.1f} days on {machine.devices} (--devices)"
+        f"denoisers alone: {flops:.2e} FLOPs, {stored / GIB:,.1f} GiB of storage, {hours:,.0f} device-hours at "
+        f"{machine.achieved:.1e} FLOP/s a device (--achieved): {days:,.1f} days on {machine.devices} (--devices)"
     )
     return rows
 
