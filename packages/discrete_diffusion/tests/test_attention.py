@@ -1,15 +1,13 @@
-import pytest
 import torch
 import torch.nn.functional as F
 
 from discrete_diffusion.attention import CrossAttention, SelfAttention, attention
 
 
-@pytest.mark.parametrize(("n", "l"), [(5, 7), (1024, 1024)])
-def test_attention_in_bfloat16_is_that_in_float32_up_to_rounding(n: int, l: int) -> None:  # noqa: E741
-    """Oracle: torch's fused attention in float32; few scores, written out, and many."""
-    q, k, v = (torch.randn(2, 3, m, 8, generator=torch.Generator().manual_seed(m)) for m in (n, l, l + 1))
-    v = v[:, :, :l]
+def test_written_out_attention_is_the_fused_one_up_to_rounding() -> None:
+    """Oracle: torch's fused attention in float32."""
+    q, k, v = (torch.randn(2, 3, n, 8, generator=torch.Generator().manual_seed(n)) for n in (5, 7, 8))
+    v = v[:, :, :7]
     expected = F.scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(attention(q, k, v), expected)
     written = attention(q.bfloat16(), k.bfloat16(), v.bfloat16())

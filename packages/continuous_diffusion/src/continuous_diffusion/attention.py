@@ -8,20 +8,15 @@ from torch.nn import functional as F
 
 from continuous_diffusion._types import Features, Heads, OtherHeads, States, Tokens
 
-MANY = 2**20
-"""Scores of a head from which on the fused kernel is the faster one in bfloat16 on the CPU, going forward."""
-
 
 def attention(query: Heads, key: OtherHeads, value: OtherHeads, bias: Tensor | None = None) -> Heads:
     r"""$\mathrm{softmax}(Q K^\top / \sqrt d + B) V$, head by head; `bias` $B$ (b, 1, n, m) is 0 when not given.
 
-    Written out in bfloat16 on the CPU, where the fused kernel is several times slower backward, and slower forward
-    where scores are few.
+    Written out in bfloat16 on the CPU, where the backward pass of the fused kernel is several times slower.
 
     Source: LDM cross-attention
     """
-    few = query.requires_grad or query.shape[-2] * key.shape[-2] < MANY
-    if few and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
         return torch.softmax(scores if bias is None else scores + bias, -1) @ value
     return F.scaled_dot_product_attention(query, key, value, bias)

@@ -16,17 +16,9 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-MANY = 2**20
-"""Scores of a head from which on the fused kernel is the faster one in bf16 on the CPU, going forward."""
-
-
 def attention(q: Heads, k: Tensor, v: Tensor) -> Heads:
-    """`softmax(q k^T / sqrt(e)) v`, (b, heads, n, e).
-
-    Written out in bf16 on the CPU, where the fused kernel is slow backward, and forward where scores are few.
-    """
-    few = q.requires_grad or q.shape[-2] * k.shape[-2] < MANY
-    if few and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    """`softmax(q k^T / sqrt(e)) v`, (b, heads, n, e); written out in bf16 on the CPU, whose fused backward is slow."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         written: Tensor = scores.softmax(-1) @ v
         return written
