@@ -368,7 +368,8 @@ def test_a_copy_of_the_reader_shares_the_frozen_encoder() -> None:
         ({"text_encoder": "clip", "preset": "vq-diffusion-b", "guidance": 3.0}, "trains no null condition"),
     ],
 )
-def test_mistakes_are_told_before_any_work(changes, message, named, tmp_path: Path, capsys) -> None:
+def test_mistakes_are_told_before_any_work(changes, message, named, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(frozen_texts, "find_spec", lambda name: name)
     folders = {
         "clip": named.write("clip", {"model_type": "clip_text_model", "hidden_size": 512}),
         "bert": named.write("bert", {"model_type": "bert", "hidden_size": 768}),
