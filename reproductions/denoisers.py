@@ -1,6 +1,5 @@
 """`conprediff train discrete` and `conprediff train continuous`: denoisers from pictures to scored samples."""
 
-import difflib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from reproductions import ranks
 from reproductions.artefacts import Stage, upstream
+from reproductions.choices import chosen
 from reproductions.command import carry_out, describe, processes
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
 from reproductions.costs import Machine
@@ -337,11 +337,7 @@ def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions, 
     Raises:
         ValueError: naming the recipes that there are, or an option out of range.
     """
-    if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--preset: there is no recipe {name!r}; choose from {', '.join(recipes)}{hint}")
-    recipe = spoken_to(recipes[name], told, name, options.text_encoder)
+    recipe = spoken_to(chosen("--preset", "recipe", name, recipes), told, name, options.text_encoder)
     check_positive(options)
     if options.guidance not in (None, 1.0) and options.condition == "none":
         raise ValueError("--guidance: there is nothing to be guided by; give --condition class or caption")

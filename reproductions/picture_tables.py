@@ -1,24 +1,22 @@
 """One command for each table of models trained on pictures: check, plan, run, report."""
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from reproductions import ranks
 from reproductions.artefacts import Stage, upstream
-from reproductions.command import carry_out, describe, processes
+from reproductions.choices import chosen
+from reproductions.command import describe
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Row, Table
 from reproductions.located import Located
 from reproductions.modelling import Ground, title_of
 from reproductions.pipeline import judge_of
-from reproductions.report import Report, write_report
-from reproductions.reproduce import parse_seeds
-from reproductions.runner import run
+from reproductions.report import Report
+from reproductions.reproduce import measure, parse_seeds
 from reproductions.shapes import SETS
 from reproductions.stages import conditions, scoring
 from reproductions.stages.evaluating import SPACES
@@ -102,20 +100,13 @@ def reproduce(
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    workers, threads = processes(options.workers if options.workers is not None else sizes.profile.workers)
 
-    def measure() -> None:
-        print(
-            f"{table.title}: profile {sizes.name}, data {options.data}, {workers or 1} at a time, into {out}",
-            flush=True,
-        )
-        receipts = run(planned.goals, out, workers=workers, threads=threads)
-        if ranks.leads():
-            write_report(out, report(table, sizes, planned, receipts, out, sys.argv[1:]))
-            print((out / f"{table.name}.md").read_text())
-            print(f"Report: {out / table.name}.html")
+    def write(receipts: Mapping[str, Any]) -> Report:
+        return report(table, sizes, planned, receipts, out, sys.argv[1:])
 
-    return carry_out(measure, out)
+    said = f"profile {sizes.name}, data {options.data}"
+    workers = options.workers if options.workers is not None else sizes.profile.workers
+    return measure(table, said, planned.goals, out, workers, write)
 
 
 def sizes_named(name: str) -> Sizes:
@@ -124,11 +115,7 @@ def sizes_named(name: str) -> Sizes:
     Raises:
         ValueError: naming the profiles that there are.
     """
-    if name not in SIZES:
-        near = difflib.get_close_matches(name, SIZES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--profile: there is no profile {name!r}; choose from {', '.join(SIZES)}{hint}")
-    return SIZES[name]
+    return chosen("--profile", "profile", name, SIZES)
 
 
 def names_of(data: str) -> list[str]:

@@ -1,20 +1,22 @@
 """One command per table: check, plan, run, report."""
 
-import difflib
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from reproductions.artefacts import upstream
+from reproductions import ranks
+from reproductions.artefacts import Stage, upstream
+from reproductions.choices import chosen
 from reproductions.collect import collect
 from reproductions.command import carry_out, describe, processes
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
 from reproductions.experiment import Table
 from reproductions.frozen_texts import EXAMPLE
-from reproductions.pipeline import Plan, plan
+from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES, Profile, on_this_machine
-from reproductions.report import write_report
+from reproductions.report import Report, write_report
 from reproductions.runner import run
 from reproductions.settings import TextEncoder
 
@@ -71,23 +73,35 @@ def reproduce(table: Table, options: Options) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return _run(table, profile, data, planned, out, options)
+
+    def report(receipts: Mapping[str, Any]) -> Report:
+        return collect(table, profile, data, planned, receipts, out, sys.argv[1:])
+
+    said = f"profile {profile.name}, data {data.name}"
+    workers = options.workers if options.workers is not None else profile.workers
+    return measure(table, said, planned.goals, out, workers, report)
 
 
-def _run(table: Table, profile: Profile, data: DataSettings, planned: Plan, out: Path, options: Options) -> int:
-    workers, threads = processes(options.workers if options.workers is not None else profile.workers)
+def measure(
+    table: Table,
+    said: str,
+    goals: Sequence[Stage],
+    out: Path,
+    workers: int | None,
+    report: Callable[[Mapping[str, Any]], Report],
+) -> int:
+    """Run the stages of a table and write its report; `said` of it is printed first; returns the exit code."""
+    workers, threads = processes(workers)
 
-    def measure() -> None:
-        print(
-            f"{table.title}: profile {profile.name}, data {data.name}, {workers or 1} at a time, into {out}",
-            flush=True,
-        )
-        receipts = run(planned.goals, out, workers=workers, threads=threads)
-        write_report(out, collect(table, profile, data, planned, receipts, out, sys.argv[1:]))
-        print((out / f"{table.name}.md").read_text())
-        print(f"Report: {out / table.name}.html")
+    def carried() -> None:
+        print(f"{table.title}: {said}, {workers or 1} at a time, into {out}", flush=True)
+        receipts = run(goals, out, workers=workers, threads=threads)
+        if ranks.leads():
+            write_report(out, report(receipts))
+            print((out / f"{table.name}.md").read_text())
+            print(f"Report: {out / table.name}.html")
 
-    return carry_out(measure, out)
+    return carry_out(carried, out)
 
 
 def profile_named(name: str) -> Profile:
@@ -96,11 +110,7 @@ def profile_named(name: str) -> Profile:
     Raises:
         ValueError: naming the profiles that there are.
     """
-    if name not in PROFILES:
-        near = difflib.get_close_matches(name, PROFILES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--profile: there is no profile {name!r}; choose from {', '.join(PROFILES)}{hint}")
-    return PROFILES[name]
+    return chosen("--profile", "profile", name, PROFILES)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """Recipes of ImageBART: chains of scales, each scale a network of its own with a training of its own."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reproductions.choices import chosen
 from reproductions.profiles import PROFILES, Captions
 from reproductions.stages.discrete import SCALE_PRESETS, ScalePreset
 from reproductions.training import TrainingSettings
@@ -69,12 +69,9 @@ def preset_of(name: str | None, scales: int | None) -> str:
     """
     if name is None or name in (SMALL, SMOKE):
         return f"{name or SMALL}-{scales or 2}"
-    if name not in SCALE_PRESETS:
-        near = difflib.get_close_matches(name, SCALE_PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--preset: ImageBART has no recipe {name!r}; choose from {', '.join(SCALE_PRESETS)}{hint}")
-    if scales not in (None, SCALE_PRESETS[name].scales):
-        raise ValueError(f"--scales: the recipe {name} has {SCALE_PRESETS[name].scales}, not {scales}; leave one out")
+    own = chosen("--preset", "recipe", name, SCALE_PRESETS).scales
+    if scales not in (None, own):
+        raise ValueError(f"--scales: the recipe {name} has {own}, not {scales}; leave one out")
     return name
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning
 from reproductions.data import Split
+from reproductions.settings import Target
 from reproductions.stages import conditions, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import to_bytes, to_signed
 from reproductions.stages.coding import Decoder, Tokens
@@ -50,29 +51,34 @@ def tokens(desk: Desk) -> None:
 
 def token_ways(settings: Filling, module: denoising.Conditional, clean: Tokens) -> Mapping[str, Fill]:
     """The ways to fill in tokens."""
+    by = partial(by_tokens, module, clean, guidance=settings.guidance)
+    return {
+        str(token_denoising.Way.EXACT): by(steps=min(settings.steps, settings.training.denoiser.levels), route=None),
+        str(token_denoising.Way.PURITY): by(steps=min(settings.steps, clean.shape[0]), route=FewerTokens()),
+    }
+
+
+def by_tokens(
+    module: denoising.Conditional, clean: Tokens, *, steps: int, guidance: float, route: Route | None
+) -> Fill:
+    """What fills in tokens along a route."""
     process = module.objective.get_submodule("process")
     assert isinstance(process, ForwardProcess)
 
-    def by(route: Route | None, most: int) -> Fill:
-        def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-            return fill_tokens(
-                module.denoiser,
-                known,
-                token_mask(mask, clean.grid),
-                condition,
-                process=process,
-                steps=min(settings.steps, most),
-                guidance=settings.guidance,
-                route=route,
-                generator=generators,
-            )
+    def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return fill_tokens(
+            module.denoiser,
+            known,
+            token_mask(mask, clean.grid),
+            condition,
+            process=process,
+            steps=steps,
+            guidance=guidance,
+            route=route,
+            generator=generators,
+        )
 
-        return fill
-
-    return {
-        str(token_denoising.Way.EXACT): by(None, process.T),
-        str(token_denoising.Way.PURITY): by(FewerTokens(), clean.shape[0]),
-    }
+    return fill
 
 
 def latents(desk: Desk) -> None:
@@ -86,30 +92,41 @@ def latents(desk: Desk) -> None:
 def latent_ways(settings: Filling, module: denoising.Conditional) -> Mapping[str, Fill]:
     """The ways to fill in latents or pixels."""
     assert isinstance(settings.training, latent_denoising.Training)
+    target = settings.training.denoiser.target
+    by = partial(by_latents, module, target, steps=settings.steps, guidance=settings.guidance, clip=settings.clip)
+    return {"mixing": by(resampling=None), "RePaint": by(resampling=Resampling((RETURNS,)))}
+
+
+def by_latents(
+    module: denoising.Conditional,
+    target: Target,
+    *,
+    steps: int,
+    guidance: float,
+    clip: float | None,
+    resampling: Resampling | None,
+) -> Fill:
+    """What fills in latents or pixels: with RePaint's returns, or mixing known latents in."""
     process = module.objective.get_submodule("process")
     assert isinstance(process, GaussianProcess)
-    target = TARGETS[settings.training.denoiser.target]
 
-    def by(resampling: Resampling | None) -> Fill:
-        def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-            return fill_latents(
-                module.denoiser,
-                known,
-                latent_mask(mask, (known.shape[2], known.shape[3])),
-                condition,
-                process=process,
-                target=target,
-                solver=ancestral,
-                steps=settings.steps,
-                resampling=resampling,
-                guidance=settings.guidance,
-                clip=settings.clip,
-                generator=generators,
-            )
+    def fill(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return fill_latents(
+            module.denoiser,
+            known,
+            latent_mask(mask, (known.shape[2], known.shape[3])),
+            condition,
+            process=process,
+            target=TARGETS[target],
+            solver=ancestral,
+            steps=steps,
+            resampling=resampling,
+            guidance=guidance,
+            clip=clip,
+            generator=generators,
+        )
 
-        return fill
-
-    return {"mixing": by(None), "RePaint": by(Resampling((RETURNS,)))}
+    return fill
 
 
 @dataclass(frozen=True)

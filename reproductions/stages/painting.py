@@ -12,14 +12,19 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
 from reproductions.located import Located
-from reproductions.stages import conditions, denoising, filling, latent_denoising, scale_denoising, token_denoising
+from reproductions.stages import (
+    conditions,
+    denoising,
+    filling,
+    latent_denoising,
+    scale_denoising,
+    scale_editing,
+    token_denoising,
+)
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.coding import Decoder
-from reproductions.stages.continuous import TARGETS, ForwardProcess, Jump, Resampling, ancestral, latent_mask
-from reproductions.stages.continuous import inpaint as fill_latents
-from reproductions.stages.discrete import FewerTokens, Filter, edit, token_mask
-from reproductions.stages.discrete import ForwardProcess as TokenProcess
-from reproductions.stages.discrete import inpaint as fill_tokens
+from reproductions.stages.continuous import Jump, Resampling, latent_mask
+from reproductions.stages.discrete import FewerTokens, Filter
 from reproductions.stages.evaluating import MaskKind, draw_masks
 from reproductions.stages.measuring import alex_distance, mean_score, plain
 from reproductions.stages.restoring import IDENTICAL as IDENTICAL
@@ -53,26 +58,15 @@ def by_latents(desk: Desk) -> None:
     """Fill in by a denoiser of latents or pixels, with or without RePaint's jumps: `images.safetensors`."""
     settings: Painting = desk.settings
     module, _ = latent_denoising.trained(desk, settings.training)
-    process = module.objective.get_submodule("process")
-    assert isinstance(process, ForwardProcess)
     recipe, how = settings.training.denoiser, settings.how
-
-    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-        return fill_latents(
-            module.denoiser,
-            known,
-            latent_mask(mask, (known.shape[2], known.shape[3])),
-            condition,
-            process=process,
-            target=TARGETS[recipe.target],
-            solver=ancestral,
-            steps=how.steps,
-            resampling=Resampling((Jump(how.length, how.passes),)) if settings.jumps else None,
-            guidance=settings.guidance,
-            clip=recipe.clip,
-            generator=generators,
-        )
-
+    way = filling.by_latents(
+        module,
+        recipe.target,
+        steps=how.steps,
+        guidance=settings.guidance,
+        clip=recipe.clip,
+        resampling=Resampling((Jump(how.length, how.passes),)) if settings.jumps else None,
+    )
     _fill(desk, module, way, recipe.training.precision)
 
 
@@ -80,23 +74,9 @@ def by_tokens(desk: Desk) -> None:
     """Fill masked tokens in by VQ-Diffusion, the most certain ones first: `images.safetensors`."""
     settings: Painting = desk.settings
     module, clean = token_denoising.trained(desk, settings.training)
-    process = module.objective.get_submodule("process")
-    assert isinstance(process, TokenProcess)
     recipe = settings.training.denoiser
-
-    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-        return fill_tokens(
-            module.denoiser,
-            known,
-            token_mask(mask, clean.grid),
-            condition,
-            process=process,
-            steps=min(recipe.steps, clean.shape[0]),
-            guidance=settings.guidance,
-            route=FewerTokens(),
-            generator=generators,
-        )
-
+    steps = min(recipe.steps, clean.shape[0])
+    way = filling.by_tokens(module, clean, steps=steps, guidance=settings.guidance, route=FewerTokens())
     _fill(desk, module, way, recipe.training.precision)
 
 
@@ -104,20 +84,7 @@ def by_scales(desk: Desk) -> None:
     """Draw masked tokens again by ImageBART, each scale several times: `images.safetensors`."""
     settings: Painting = desk.settings
     module, clean = scale_denoising.trained(desk, settings.training)
-    model = scale_denoising.chain_of(module)
-
-    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-        return edit(
-            model.denoisers,
-            known,
-            token_mask(mask, clean.grid),
-            condition,
-            process=model.process,
-            chains=settings.how.chains,
-            filters=Filter(),
-            generator=generators,
-        )
-
+    way = scale_editing.by_scales(module, clean, chains=settings.how.chains, filters=Filter())
     _fill(desk, module, way, settings.training.chain.training.precision)
 
 

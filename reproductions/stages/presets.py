@@ -1,6 +1,5 @@
 """First stages by the name of a preset: training, reconstructions, bits per image, use of the codes."""
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
+from reproductions.choices import chosen
 from reproductions.data import Split
 from reproductions.settings import FirstStage
 from reproductions.stages.autoencoding import (
@@ -54,11 +54,7 @@ def preset_named(name: str) -> Preset:
     Raises:
         ValueError: naming the presets that there are.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--preset: there is no preset {name!r}; choose from {', '.join(PRESETS)}{hint}")
-    return PRESETS[name]
+    return chosen("--preset", "preset", name, PRESETS)
 
 
 def preset_training(

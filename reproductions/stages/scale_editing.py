@@ -1,7 +1,8 @@
 """Edits by ImageBART: what is inside a mask is drawn again, as the picture's class or as another; no training knew."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from reproductions.edit_masks import UpperHalf, Window
 from reproductions.stages import conditions, denoising, scale_denoising
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.coding import Decoder, Tokens
-from reproductions.stages.discrete import edit, token_mask
+from reproductions.stages.discrete import Filter, edit, token_mask
 from reproductions.stages.evaluating import EXPAND, WIDE, MaskKind, draw_masks
 from reproductions.stages.filling import Fill, Job, fill, filled
 from reproductions.stages.scale_denoising import Training, Walk
@@ -37,6 +38,7 @@ class Editing:
     number: int
     seed: int
     chains: tuple[int, ...] = (CHAINS,)
+    batch: int = 100
 
     def runs(self, scales: int) -> list[int]:
         """How often each scale runs.
@@ -48,8 +50,6 @@ class Editing:
             given = " ".join(map(str, self.chains))
             raise ValueError(f"--chains: give a number from 1, or one for each of {scales} scales; got {given}")
         return list(self.chains) * (scales // len(self.chains))
-
-    batch: int = 100
 
 
 def edit_ways(settings: Editing, module: denoising.Conditional, clean: Tokens) -> Mapping[str, Fill]:
@@ -66,27 +66,39 @@ def edit_ways(settings: Editing, module: denoising.Conditional, clean: Tokens) -
     def next_caption(condition: Any) -> Any:
         return condition.roll(-1, 0)
 
-    def by(other: Callable[[Any], Any]) -> Fill:
-        def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
-            return edit(
-                model.denoisers,
-                known,
-                token_mask(mask, clean.grid),
-                other(condition),
-                process=model.process,
-                chains=runs,
-                filters=filters,
-                generator=generators,
-            )
-
-        return way
-
     ways = {
         Kind.NONE: {AGAIN: same},
         Kind.CLASS: {OWN: same, OTHER: next_class},
         Kind.CAPTION: {CAPTION: same, OTHER_CAPTION: next_caption},
     }
-    return {name: by(other) for name, other in ways[told.kind].items()}
+    by = partial(by_scales, module, clean, chains=runs, filters=filters)
+    return {name: by(other=other) for name, other in ways[told.kind].items()}
+
+
+def by_scales(
+    module: denoising.Conditional,
+    clean: Tokens,
+    *,
+    chains: int | Sequence[int],
+    filters: Filter | Sequence[Filter],
+    other: Callable[[Any], Any] = lambda condition: condition,
+) -> Fill:
+    """What draws tokens again scale by scale, each several times, for a condition or another that is made of it."""
+    model = scale_denoising.chain_of(module)
+
+    def way(known: Tensor, mask: Tensor, condition: Any, generators: list[torch.Generator]) -> Tensor:
+        return edit(
+            model.denoisers,
+            known,
+            token_mask(mask, clean.grid),
+            other(condition),
+            process=model.process,
+            chains=chains,
+            filters=filters,
+            generator=generators,
+        )
+
+    return way
 
 
 def edits(desk: Desk) -> None:

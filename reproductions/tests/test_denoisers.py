@@ -27,25 +27,11 @@ from reproductions.stages.continuous import schedule
 from reproductions.stages.evaluating import REPAINT_MASKS, draw_masks
 from reproductions.stages.latent_denoising import Solver
 from reproductions.stages.token_denoising import Walk, Way
+from reproductions.tests.tracks import Track
 from reproductions.text_to_image import samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
 FEW = {"preset": "smoke", "generated": 12, "train_size": 40, "held_out": 12, "workers": 0}
-
-
-class Track:
-    """No progress bar; `stop` interrupts after so many steps."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.stop = stop
-
-    def __call__(self, steps, total=None, done=0):
-        for count, step in enumerate(steps, done + 1):
-            yield step
-            if count == self.stop:
-                raise KeyboardInterrupt
-
-    def note(self, text: str) -> None: ...
 
 
 @pytest.fixture(autouse=True)

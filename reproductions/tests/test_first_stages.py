@@ -22,6 +22,7 @@ from reproductions.first_stage_options import StudyOptions, TrainOptions
 from reproductions.first_stages import study, train
 from reproductions.stages import presets
 from reproductions.stages.presets import Coder, preset_training, train_preset
+from reproductions.tests.tracks import Track
 from reproductions.training import TrainingSettings
 from reproductions.uncaptioned import load_pictures
 
@@ -91,22 +92,10 @@ def test_an_interrupted_training_ends_bit_identical(name: str, tmp_path: Path, m
     Split(images, ((),) * 12).save(tmp_path / "data" / "train")
     Split(images, ((),) * 12).save(tmp_path / "data" / "held_out")
 
-    class Track:
-        stop: int | None = None
-
-        def __call__(self, steps, total=None, done=0):
-            for count, step in enumerate(steps, done + 1):
-                yield step
-                if count == self.stop:
-                    raise KeyboardInterrupt
-
-        def note(self, text: str) -> None: ...
-
     def run(run_name: str, stop: int | None) -> Path:
-        where, tracker = tmp_path / run_name, Track()
+        where = tmp_path / run_name
         where.mkdir(exist_ok=True)
-        tracker.stop = stop
-        train_preset(Desk(where, settings, {"data": tmp_path / "data"}, tracker, tmp_path / "board"))
+        train_preset(Desk(where, settings, {"data": tmp_path / "data"}, Track(stop), tmp_path / "board"))
         return where
 
     whole = run("whole", None)

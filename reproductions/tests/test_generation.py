@@ -45,17 +45,6 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     return {kind: root / kind for kind in KINDS}
 
 
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    """Three pictures, of one size that is not the runs'."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for name in ("a", "b", "c"):
-        Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    return folder
-
-
 def pixels(path: Path) -> torch.Tensor:
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -27,26 +27,12 @@ from reproductions.stages.evaluating import NARROW, REPAINT_MASKS, WIDE, draw_ma
 from reproductions.stages.generating import Asked, opened
 from reproductions.stages.restoring import Restoring, bicubic, mean_colour
 from reproductions.tasks import Inpainting, SuperResolution
+from reproductions.tests.tracks import Track
 from reproductions.trained_runs import restored, trained_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
 FEW = {"preset": "smoke", "resolution": 16, "generated": 12, "train_size": 24, "held_out": 12, "workers": 0}
 CPU = torch.device("cpu")
-
-
-class Track:
-    """No progress bar; `stop` interrupts after so many steps."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.stop = stop
-
-    def __call__(self, steps, total=None, done=0):
-        for count, step in enumerate(steps, done + 1):
-            yield step
-            if count == self.stop:
-                raise KeyboardInterrupt
-
-    def note(self, text: str) -> None: ...
 
 
 def pictures(number: int, side: int = 16) -> torch.Tensor:
@@ -232,17 +218,6 @@ def test_an_interrupted_training_ends_bit_identical(tmp_path: Path, monkeypatch)
     killed = run("killed")
     for file in ("denoiser/model.safetensors", "curves.json"):
         assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    """Three pictures, of one size that is not the runs'."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for name in ("a", "b", "c"):
-        Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    return folder
 
 
 def pixels(path: Path) -> torch.Tensor:

@@ -31,27 +31,13 @@ from reproductions.stages.evaluating import EXPAND, draw_masks
 from reproductions.stages.generating import Asked, Opened, opened
 from reproductions.stages.scale_editing import Editing, keeps
 from reproductions.stages.scale_walks import Walk
+from reproductions.tests.tracks import Track
 from reproductions.text_to_image import samples
 from reproductions.trained_runs import trained_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of [0-9]+ real:UserWarning")
 FEW = {"preset": "smoke", "resolution": 16, "generated": 12, "train_size": 40, "held_out": 12, "workers": 0}
 AS_THE_RUN = Asked()
-
-
-class Track:
-    """No progress bar; `stop` interrupts after so many steps."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.stop = stop
-
-    def __call__(self, steps, total=None, done=0):
-        for count, step in enumerate(steps, done + 1):
-            yield step
-            if count == self.stop:
-                raise KeyboardInterrupt
-
-    def note(self, text: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
