@@ -2,13 +2,14 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 
+from reproductions import score_table
 from reproductions.artefacts import plain, write_json
 from reproductions.data import Split
 from reproductions.grids import fitting_scale, grid
@@ -75,17 +76,12 @@ def without_root(word: str) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The results as Markdown."""
-    names = list(dict.fromkeys(score["name"] for row in found["rows"].values() for score in row["scores"]))
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for name, row in found["rows"].items():
-        by_name = {score["name"]: score for score in row["scores"]}
-        lines.append(f"| {name} | {' | '.join(cell(by_name.get(each)) for each in names)} |")
-    said = counts(found["rows"].values())
+    said = score_table.counts(found["rows"].values())
     minutes = found["cost"]["seconds"] / 60
     last = found["curve"][-1]
     return "\n".join(
         [
-            *lines,
+            *score_table.of_rows(found["rows"]),
             "",
             f"Pictures: {said}. Intervals of 95 %. Scores are in the space that their name says, and are not",
             "comparable with numbers from other spaces, nor with those of papers.",
@@ -96,20 +92,3 @@ def markdown(found: Mapping[str, Any]) -> str:
             "",
         ]
     )
-
-
-def counts(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many samples were compared with how many real pictures."""
-    found = {(s["n_fake"], s["n_real"]) for row in rows for s in row["scores"] if s["n_real"] is not None}
-    return "; ".join(f"{fake:,} against {real:,}" for fake, real in sorted(found))
-
-
-def cell(score: Mapping[str, Any] | None) -> str:
-    """A value with its interval."""
-    if score is None:
-        return "–"
-    digits = 3 if abs(score["value"]) < 2 else 2
-    value = f"{score['value']:.{digits}f}"
-    if score["low"] is None:
-        return value
-    return f"{value} ({score['low']:.{digits}f} to {score['high']:.{digits}f})"

@@ -1,12 +1,13 @@
 """The comparison of first stages: a table, its numbers as JSON, and a grid of reconstructions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reproductions import score_table
 from reproductions.artefacts import write_json
 from reproductions.grids import fitting_scale, grid
 
@@ -32,18 +33,18 @@ def table(results: Mapping[str, Any]) -> str:
     """The Markdown table of the results."""
     names = list(results["rows"][0]["scores"])
     head = ["autoencoder", "parameters", "bits per image", *names, "codes used", "perplexity", "seconds"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for row in results["rows"]:
         codes = row["codes"]
         used = f"{codes['usage']:.1%} of {codes['codes']:,}" if "usage" in codes else "-"
         perplexity = f"{codes['perplexity']:.0f}" if "perplexity" in codes else "-"
         cells = [row["autoencoder"], f"{row['parameters']:,}", f"{codes['bits per image']:,.0f}"]
-        cells += [score(row["scores"][name]) for name in names]
-        lines.append(f"| {' | '.join([*cells, used, perplexity, format(row['seconds'], '.0f')])} |")
+        cells += [score_table.cell(row["scores"][name]) for name in names]
+        rows.append([*cells, used, perplexity, format(row["seconds"], ".0f")])
     data = results["data"]
     return "\n".join(
         [
-            *lines,
+            *score_table.table(head, rows),
             "",
             data["note"],
             f"Reconstructions of {data['held_out']:,} held-out images; intervals of 95 %. rFID is in the",
@@ -51,11 +52,3 @@ def table(results: Mapping[str, Any]) -> str:
             "bottleneck are its mean divergence.",
         ]
     )
-
-
-def score(found: Mapping[str, Any]) -> str:
-    """A value with its interval."""
-    digits = 3 if abs(found["value"]) < 2 else 2
-    numbers: Sequence[float | None] = (found["value"], found["low"], found["high"])
-    value, low, high = ("-" if n is None else f"{n:.{digits}f}" for n in numbers)
-    return value if found["low"] is None else f"{value} ({low} to {high})"

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reproductions import score_table
 from reproductions.artefacts import plain, write_json
-from reproductions.denoiser_report import cell, counts, scores_of, without_root
+from reproductions.denoiser_report import scores_of, without_root
 from reproductions.grids import labelled_rows
 from reproductions.provenance import provenance
 from reproductions.stages.beside import reduced
@@ -84,18 +85,13 @@ def before_and_after(out: Path, plan: "Restoration") -> dict[str, Tensor]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The results as Markdown."""
-    names = list(dict.fromkeys(score["name"] for row in found["rows"].values() for score in row["scores"]))
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for name, row in found["rows"].items():
-        by_name = {score["name"]: score for score in row["scores"]}
-        lines.append(f"| {name} | {' | '.join(cell(by_name.get(each)) for each in names)} |")
     last, walk = found["curve"][-1], found["walk"]
     return "\n".join(
         [
-            *lines,
+            *score_table.of_rows(found["rows"]),
             "",
             f"Held-out pictures, restored in {walk['steps']} steps of {walk['solver']}; pictures: "
-            f"{counts(found['rows'].values())}. Intervals of 95 %.",
+            f"{score_table.counts(found['rows'].values())}. Intervals of 95 %.",
             "Scores are in the space that their name says, and are not comparable with numbers from other spaces, nor",
             "with those of papers. PSNR and SSIM compare each picture with its own original: of many right answers",
             "they like the mean best, which is none of them.",

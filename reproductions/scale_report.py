@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from reproductions import grids
+from reproductions import grids, score_table
 from reproductions.artefacts import plain, write_json
 from reproductions.conditioning import Kind
-from reproductions.denoiser_report import cell, pictures, scores_of, without_root
+from reproductions.denoiser_report import pictures, scores_of, without_root
 from reproductions.provenance import provenance
 from reproductions.stages.scale_denoising import BOUND, TIMING, read_json
 
@@ -109,7 +109,7 @@ def edit_rows(out: Path, plans: Sequence["ScalePlan"]) -> tuple[torch.Tensor, in
 
 def table(found: Mapping[str, Any]) -> list[list[str]]:
     """Head and rows: every chain, then what it can be compared with."""
-    names = [score["name"] for score in found["chains"][0]["samples"]["scores"]]
+    names = score_table.names([found["chains"][0]["samples"]])
     halves = found["chains"][0]["upper halves"]["scores"][0]["name"]
     head = ["scales", "parameters", "bits per token", *names, f"upper halves: {halves}", "ms of processor per image"]
     rows = [head]
@@ -119,27 +119,23 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
             [
                 str(each["scales"]),
                 f"{each['parameters']:,}",
-                cell(each["bound"]),
-                *_scores(each["samples"], names),
-                cell(edited),
+                score_table.cell(each["bound"]),
+                *score_table.cells(each["samples"], names),
+                score_table.cell(edited),
                 f"{1000 * each['timing']['processor seconds']:.1f}",
             ]
         )
     for name, row in found["rows"].items():
-        rows.append([name, "", "", *_scores(row, names), "", ""])
+        rows.append([name, "", "", *score_table.cells(row, names), "", ""])
     return rows
-
-
-def _scores(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    by_name = {score["name"]: score for score in row["scores"]}
-    return [cell(by_name.get(name)) for name in names]
 
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The results as Markdown; the pictures stand beside it."""
     head, *rows = table(found)
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join([*lines, "", *notes(found), "", *_shown(found), "", f"    {found['command']}", ""])
+    return "\n".join(
+        [*score_table.table(head, rows), "", *notes(found), "", *_shown(found), "", f"    {found['command']}", ""]
+    )
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:

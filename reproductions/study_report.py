@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from safetensors.torch import load_file
 
-from reproductions import grids
+from reproductions import grids, score_table
 from reproductions.artefacts import plain, write_json
-from reproductions.denoiser_report import cell, counts, pictures, scores_of
+from reproductions.denoiser_report import pictures, scores_of
 
 if TYPE_CHECKING:
     from reproductions.denoisers import Plan, Scored
@@ -70,39 +70,34 @@ def write_study(out: Path, plan: "Plan", lines: Sequence[Line], found: Mapping[s
     return text
 
 
-def heads(study: Mapping[str, Any]) -> list[str]:
-    """Names of all scores, in order."""
-    rows = [*study["study"], *study["rows"].values()]
-    return list(dict.fromkeys(score["name"] for row in rows for score in row["scores"]))
-
-
 def table(study: Mapping[str, Any]) -> list[list[str]]:
     """Head and rows: every way, then what it can be compared with."""
-    names = heads(study)
+    names = score_table.names([*study["study"], *study["rows"].values()])
     lines = [["", "steps", "guidance", "network calls", *names]]
     for row in study["study"]:
         walk = row["walk"]
         lines.append(
-            [row["line"], str(walk["steps"]), f"{walk['guidance']:g}", str(row["calls"]), *_scores(row, names)]
+            [
+                row["line"],
+                str(walk["steps"]),
+                f"{walk['guidance']:g}",
+                str(row["calls"]),
+                *score_table.cells(row, names),
+            ]
         )
     for name, row in study["rows"].items():
         if name != "samples":
-            lines.append([name, "", "", "", *_scores(row, names)])
+            lines.append([name, "", "", "", *score_table.cells(row, names)])
     return lines
-
-
-def _scores(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    found = {score["name"]: score for score in row["scores"]}
-    return [cell(found.get(name)) for name in names]
 
 
 def notes(study: Mapping[str, Any]) -> list[str]:
     """What has to be known to read the table."""
     training, size = study["training"]["denoiser"]["training"], study["size"]
     return [
-        f"Samples: {counts(study['study'])} real pictures; intervals of 95 %, of the samples and the real pictures "
-        "drawn again. Scores are in the space that their name says, and are not comparable with numbers from other "
-        "spaces, nor with those of papers.",
+        f"Samples: {score_table.counts(study['study'])} real pictures; intervals of 95 %, of the samples and the real "
+        "pictures drawn again. Scores are in the space that their name says, and are not comparable with numbers from "
+        "other spaces, nor with those of papers.",
         study["data"]["note"],
         f"{size.get('parameters', 0):,} parameters; {size.get('steps', 0):,} steps of {training['batch']}, seed "
         f"{training['seed']}; {study['cost']['seconds'] / 60:.0f} minutes.",
@@ -112,11 +107,10 @@ def notes(study: Mapping[str, Any]) -> list[str]:
 def markdown(study: Mapping[str, Any]) -> str:
     """The study as Markdown; the pictures stand beside it."""
     head, *rows = table(study)
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     ways = ", ".join(row["name"] for row in study["study"])
     return "\n".join(
         [
-            *lines,
+            *score_table.table(head, rows),
             "",
             *notes(study),
             "",
