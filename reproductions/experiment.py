@@ -4,7 +4,7 @@ An experiment says what, a profile (`profiles.py`) says how much.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 
@@ -42,6 +42,57 @@ class Context:
     latent: int = 32
     weight: float = 0.1
 
+    @property
+    def name(self) -> str:
+        """The stride, and whatever else is not as usual."""
+        others = [
+            f"{each.name} {value}" for each in fields(self) if (value := getattr(self, each.name)) != each.default
+        ]
+        return " ".join([str(self.stride), *(other for other in others if not other.startswith("stride"))])
+
+
+class Fading(StrEnum):
+    """How the weight of the context loss depends on time."""
+
+    SIGNAL = "signal"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+class Matching(StrEnum):
+    """The distance of generated neighbours from real ones."""
+
+    TRANSPORT = "Wasserstein"
+    ENERGY = "energy"
+    CHAMFER = "chamfer"
+
+
+class Reading(StrEnum):
+    """What the context head reads of a denoiser."""
+
+    FEATURES = "features"
+    ESTIMATE = "estimate"
+
+
+class Beyond(StrEnum):
+    """What stands beyond the edge of a grid."""
+
+    NOTHING = "nothing"
+    OPPOSITE = "opposite edge"
+
+
+@dataclass(frozen=True)
+class AblatedContext(Context):
+    """The context loss with what the paper leaves open chosen otherwise; the defaults are those of `Context`.
+
+    It is a class of its own so that the hashes of trainings with a `Context` stay what they are.
+    """
+
+    fading: Fading = Fading.SIGNAL
+    distance: Matching = Matching.TRANSPORT
+    reads: Reading = Reading.FEATURES
+    beyond: Beyond = Beyond.NOTHING
+
 
 @dataclass(frozen=True)
 class DirectContext:
@@ -78,10 +129,14 @@ class Family(StrEnum):
 
 @dataclass(frozen=True)
 class Model:
-    """What a measured row trains: a published model, with or without the context loss."""
+    """What a measured row trains: a published model, with or without the context loss.
+
+    samples: that its training sees, where not as many as the recipe says.
+    """
 
     family: Family
     context: AnyContext | None = None
+    samples: int | None = None
 
 
 @dataclass(frozen=True)

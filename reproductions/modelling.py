@@ -28,6 +28,7 @@ from reproductions.stages import (
 )
 from reproductions.stages.token_denoising import Way
 from reproductions.table_profiles import Sizes
+from reproductions.training import TrainingSettings
 
 TRAINED_AS = {Family.IMPROVED_VQ_DIFFUSION: Family.VQ_DIFFUSION}
 
@@ -101,37 +102,38 @@ class Ground:
     def trained(self, model: Model, seed: int) -> Trained:
         """The stages that train a model from a seed."""
         family = TRAINED_AS.get(model.family, model.family)
-        name = self._name(f"{self.name_of(Model(family, model.context))} seed {seed}")
+        trained = replace(model, family=family)
+        name = self._name(f"{self.name_of(trained)} seed {seed}")
         if family is Family.IMAGEBART:
-            return self._scales(name, model.context, seed)
+            return self._scales(name, trained, seed)
         if family is Family.VQ_DIFFUSION:
-            return self._tokens(name, model.context, seed)
-        return self._latents(name, family, model.context, seed)
+            return self._tokens(name, trained, seed)
+        return self._latents(name, trained, seed)
 
-    def _tokens(self, name: str, context: AnyContext | None, seed: int) -> Trained:
+    def _tokens(self, name: str, model: Model, seed: int) -> Trained:
         recipe, first = self.sizes.vq_diffusion, self.sizes.tokens
         training = token_denoising.Training(
-            replace(recipe, training=replace(recipe.training, seed=seed)), self.told, importance=False
+            replace(recipe, training=_as_long(recipe.training, model, seed)), self.told, importance=False
         )
         inputs = self.coded["tokens"]
         size = partial(token_denoising.size, training, first.network["codes"], (first.side, first.side))
         runs = token_denoising.train, equipping.train_tokens
-        stage = _training(name, runs, training, context, inputs, size)
+        stage = _training(name, runs, training, model.context, inputs, size)
         return Trained(training, stage, (stage,), {**inputs, "model": stage})
 
-    def _latents(self, name: str, family: Family, context: AnyContext | None, seed: int) -> Trained:
-        sizes = self.sizes
+    def _latents(self, name: str, model: Model, seed: int) -> Trained:
+        sizes, family = self.sizes, model.family
         recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
-        recipe = replace(recipe, training=replace(recipe.training, seed=seed))
+        recipe = replace(recipe, training=_as_long(recipe.training, model, seed))
         training = latent_denoising.Training(recipe, told_by(recipe, self.told))
         inputs, shape = self.coded["latents"], _latent_shape(sizes.latents)
         if family is Family.DDPM:
             inputs, shape = self.coded["pixels"], (3, sizes.profile.resolution, sizes.profile.resolution)
         runs = latent_denoising.train, equipping.train_latents
-        stage = _training(name, runs, training, context, inputs, partial(latent_denoising.size, training, shape))
+        stage = _training(name, runs, training, model.context, inputs, partial(latent_denoising.size, training, shape))
         return Trained(training, stage, (stage,), {**inputs, "model": stage})
 
-    def _scales(self, name: str, context: AnyContext | None, seed: int) -> Trained:
+    def _scales(self, name: str, model: Model, seed: int) -> Trained:
         first, inputs = self.sizes.tokens, self.coded["tokens"]
         recipe = chain(
             self.sizes.scales,
@@ -139,14 +141,14 @@ class Ground:
             grid=(first.side, first.side),
             classes=len(self.told.classes),
         )
-        own = replace(self.sizes.scales_training or recipe.training, seed=seed)
+        own = _as_long(self.sizes.scales_training or recipe.training, model, seed)
         training = scale_denoising.Training(replace(recipe, training=own), self.told)
         runs = scale_denoising.train_scale, equipping.train_scale
         trainings = []
         for t in range(1, recipe.scales + 1):
             each = scale_denoising.ScaleTraining(training.chain, training.told, t)
             size = partial(scale_denoising.scale_size, each)
-            trainings.append(_training(f"{name} scale {t}", runs, each, context, inputs, size))
+            trainings.append(_training(f"{name} scale {t}", runs, each, model.context, inputs, size))
         named = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
         model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **named})
         return Trained(training, model, tuple(trainings), {**inputs, "model": model})
@@ -202,11 +204,14 @@ class Ground:
     @staticmethod
     def name_of(model: Model) -> str:
         """What the stages of a model are called."""
-        context = model.context
-        if context is None:
-            return str(model.family)
-        how = "direct context" if isinstance(context, DirectContext) else "context"
-        return f"{model.family} with {how} {context.stride}"
+        longer = "" if model.samples is None else f" of {model.samples} samples"
+        match model.context:
+            case None:
+                return f"{model.family}{longer}"
+            case DirectContext() as context:
+                return f"{model.family} with direct context {context.stride}{longer}"
+            case context:
+                return f"{model.family} with context {context.name}{longer}"
 
     def _name(self, name: str) -> str:
         return self.called + name
@@ -226,6 +231,11 @@ def _training(
         return Stage(f"{name} train", plain, training, inputs, size=size, shared=True)
     settings = equipping.Equipped(training, context)
     return Stage(f"{name} train", equipped, settings, inputs, size=size, shared=True)
+
+
+def _as_long(training: TrainingSettings, model: Model, seed: int) -> TrainingSettings:
+    """A training from a seed, of as many samples as the model says."""
+    return replace(training, seed=seed, samples=model.samples or training.samples)
 
 
 def _latent_shape(first: FirstStage) -> tuple[int, int, int]:
