@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from reproductions import score_table
-from reproductions.artefacts import plain, write_json
+from reproductions.artefacts import Stage, plain, write_json
 from reproductions.data import Split
 from reproductions.grids import fitting_scale, grid
 from reproductions.provenance import provenance
@@ -48,24 +48,36 @@ def scores_of(scored: "Scored", out: Path) -> Any:
 
 def results(out: Path, plan: "Plan", receipts: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
     """Everything that was found, as JSON-able data."""
-    root = out / "stages"
-    facts = json.loads((plan.data.folder(root) / "facts.json").read_text())
-    facts["name"] = Path(facts["name"]).name
-    curve = json.loads((plan.model.folder(root) / "curves.json").read_text())
     rows = {"samples": plan.samples, "training pictures": plan.floor}
     if plan.ceiling is not None:
         rows["training pictures, coded and decoded"] = plan.ceiling
     return {
-        **provenance(),
-        "kind": plan.kind,
-        "data": facts,
-        "training": plain(plan.model.settings),
-        "size": dict(plan.model.size()) if plan.model.size else {},
-        "cost": receipts[plan.model.digest]["cost"],
-        "curve": curve,
+        **heading(out, plan.kind, plan.data),
+        **of_training(out, plan.model, receipts),
         "rows": {name: scores_of(scored, out) for name, scored in rows.items()},
-        "command": shlex.join(["conprediff", *(without_root(word) for word in command)]),
+        "command": again(command),
     }
+
+
+def heading(out: Path, kind: str, data: Stage) -> dict[str, Any]:
+    """What every result says first: where it was made, of what kind it is, and of which data."""
+    facts = json.loads((data.folder(out / "stages") / "facts.json").read_text())
+    return {**provenance(), "kind": kind, "data": {**facts, "name": Path(facts["name"]).name}}
+
+
+def of_training(out: Path, model: Stage, receipts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a training: its settings, size, cost and curve."""
+    return {
+        "training": plain(model.settings),
+        "size": dict(model.size()) if model.size else {},
+        "cost": receipts[model.digest]["cost"],
+        "curve": json.loads((model.folder(out / "stages") / "curves.json").read_text()),
+    }
+
+
+def again(command: Sequence[str]) -> str:
+    """The command that makes a result once more."""
+    return shlex.join(["conprediff", *(without_root(word) for word in command)])
 
 
 def without_root(word: str) -> str:

@@ -1,7 +1,6 @@
 """What a training for filling in or enlarging found: scores as JSON and Markdown, pictures before and after."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from reproductions import score_table
 from reproductions.artefacts import plain, write_json
-from reproductions.denoiser_report import scores_of, without_root
+from reproductions.denoiser_report import again, heading, of_training, scores_of
 from reproductions.grids import labelled_rows
-from reproductions.provenance import provenance
 from reproductions.stages.beside import reduced
 from reproductions.stages.restoring import bicubic, held_out_of, masks
 from reproductions.tasks import SuperResolution
@@ -39,20 +37,13 @@ def write_restoration(out: Path, plan: "Restoration", receipts: Mapping[str, Any
 def results(out: Path, plan: "Restoration", receipts: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
     """Everything that was found, as JSON-able data."""
     root = out / "stages"
-    facts = json.loads((plan.data.folder(root) / "facts.json").read_text())
-    facts["name"] = Path(facts["name"]).name
     rows = in_order(json.loads((plan.judged.folder(root) / "scores.json").read_text()), list(plan.judging.rows))
     return {
-        **provenance(),
-        "kind": plan.kind,
-        "data": facts,
-        "training": plain(plan.model.settings),
+        **heading(out, plan.kind, plan.data),
+        **of_training(out, plan.model, receipts),
         "walk": plain(plan.walk),
-        "size": dict(plan.model.size()) if plan.model.size else {},
-        "cost": receipts[plan.model.digest]["cost"],
-        "curve": json.loads((plan.model.folder(root) / "curves.json").read_text()),
         "rows": {**rows, "training pictures": scores_of(plan.floor, out)},
-        "command": shlex.join(["conprediff", *(without_root(word) for word in command)]),
+        "command": again(command),
     }
 
 

@@ -1,7 +1,6 @@
 """What trainings of ImageBART found: bits per token, scores, time, samples and edits; JSON, Markdown and pictures."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ from safetensors.torch import load_file
 from reproductions import grids, score_table
 from reproductions.artefacts import plain, write_json
 from reproductions.conditioning import Kind
-from reproductions.denoiser_report import pictures, scores_of, without_root
-from reproductions.provenance import provenance
+from reproductions.denoiser_report import again, heading, pictures, scores_of
 from reproductions.stages.scale_denoising import BOUND, TIMING, read_json
 
 if TYPE_CHECKING:
@@ -52,19 +50,15 @@ def results(
 ) -> dict[str, Any]:
     """Everything that was found, as JSON-able data."""
     first = plans[0]
-    facts = read_json(first.data.folder(out / "stages"), "facts.json")
-    facts["name"] = Path(facts["name"]).name
     real = {"training pictures": first.floor}
     if first.ceiling is not None:
         real["training pictures, coded and decoded"] = first.ceiling
     return {
-        **provenance(),
-        "kind": "imagebart",
-        "data": facts,
+        **heading(out, "imagebart", first.data),
         "chains": [chain_facts(out, plan, receipts) for plan in plans],
         "rows": {name: scores_of(scored, out) for name, scored in real.items()},
         "edits": read_json(first.filled.folder(out / "stages"), "facts.json"),
-        "command": shlex.join(["conprediff", *(without_root(word) for word in command)]),
+        "command": again(command),
     }
 
 
