@@ -87,10 +87,10 @@ def test_a_whole_checkpoint_samples_as_the_official_code_does(golden: Any) -> No
     torch.testing.assert_close(states, io["cond"])
     with torch.no_grad():
         for unet, name in ((parts.unet, "eps"), (parts.averaged, "eps_ema")):
-            torch.testing.assert_close(unet(io["z"], io["timesteps"] + 1, states).value, io[name], atol=5e-5, rtol=1e-4)
+            torch.testing.assert_close(unet(io["z"], io["timesteps"] + 1, states).value, io[name], atol=1e-5, rtol=1e-5)
     process, guided = ForwardProcess(parts.schedule), Guided(parts.averaged, 3.0, null=null.detach())
     x = sample(guided, io["x_T"].shape, states, process=process, steps=5, spacing=strided, until=1, start=io["x_T"])
-    torch.testing.assert_close(x, io["ddim_x"][-1], atol=5e-5, rtol=1e-4)
+    torch.testing.assert_close(x, io["ddim_x"][-1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parity

@@ -299,6 +299,6 @@ def test_official_mixing(golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             start=io["x_T"],
         )
     )
-    torch.testing.assert_close(torch.stack([s.x for s in states]), io["ddim_inpaint.x"], atol=5e-5, rtol=2e-5)
+    torch.testing.assert_close(torch.stack([s.x for s in states]), io["ddim_inpaint.x"], atol=1e-5, rtol=1e-5)
     expected = io["ddim_inpaint.pred_x0"]
-    torch.testing.assert_close(torch.stack([s.estimate for s in states]), expected, atol=5e-5, rtol=2e-5)
+    torch.testing.assert_close(torch.stack([s.estimate for s in states]), expected, atol=1e-5, rtol=1e-5)

@@ -216,8 +216,8 @@ def test_official_trajectories(name: str, golden: Any, monkeypatch: pytest.Monke
     )
     visited = io[f"{name}.timesteps_visited"].tolist()
     assert [state.t for state in states] == [t + 1 for t in visited[1:]] + [1]
-    torch.testing.assert_close(torch.stack([s.x for s in states]), io[f"{name}.x"], atol=5e-5, rtol=2e-5)
-    torch.testing.assert_close(torch.stack([s.estimate for s in states]), io[f"{name}.pred_x0"], atol=5e-5, rtol=2e-5)
+    torch.testing.assert_close(torch.stack([s.x for s in states]), io[f"{name}.x"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack([s.estimate for s in states]), io[f"{name}.pred_x0"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parity
@@ -235,4 +235,4 @@ def test_official_ancestral_sampling(golden: Any, monkeypatch: pytest.MonkeyPatc
         start=case.io["x_T"],
     )
     xs = torch.stack([state.x for state in states])
-    torch.testing.assert_close(xs, case.io["ancestral.x"], atol=5e-5, rtol=2e-5)
+    torch.testing.assert_close(xs, case.io["ancestral.x"], atol=1e-5, rtol=1e-5)

@@ -24,9 +24,9 @@ def test_official_states(golden: Any) -> None:
     with torch.no_grad():
         states = encoder(tokens)
         masked = encoder(tokens, kept=case.io["mask"].bool())
-    torch.testing.assert_close(states, case.io["states"], atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(encoder.logits(states), case.io["mlm_logits"], atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(masked, case.io["states_with_mask"], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(states, case.io["states"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.logits(states), case.io["mlm_logits"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(masked, case.io["states_with_mask"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parity

@@ -101,7 +101,7 @@ def test_official_outputs(case: str, golden: Any) -> None:
     x = torch.cat([given.io["x"], *([given.io["c_concat"]] if "c_concat" in given.io else [])], 1)
     with torch.no_grad():
         prediction = unet(x, given.io["timesteps"] + 1, given.io.get("context"))
-    torch.testing.assert_close(prediction.value, given.io["eps"], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(prediction.value, given.io["eps"], atol=1e-5, rtol=1e-5)
 
 
 def test_a_new_network_says_zero_and_its_blocks_are_the_identity() -> None:
