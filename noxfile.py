@@ -60,6 +60,19 @@ def tests_oldest(session: nox.Session, suite: str) -> None:
 
 
 @nox.session
+@nox.parametrize("suite", [nox.param(name, id=name) for name in PACKAGES])
+def coverage(session: nox.Session, suite: str) -> None:
+    """Measure how much of a package, branches too, its own tests run: at least 95 %."""
+    install(session, "-e", PACKAGES[suite], *group("coverage"))
+    data = {"COVERAGE_FILE": str(Path(session.virtualenv.location).resolve() / "coverage")}
+    session.run("coverage", "erase", env=data)
+    measured = ["coverage", "run", f"--source={PACKAGES[suite] / 'src'}", "-m", "pytest", "--markdown-docs"]
+    session.run(*measured, PACKAGES[suite], *session.posargs, env=data)
+    session.run("coverage", "combine", "--quiet", env=data)
+    session.run("coverage", "report", env=data)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff, and forms by their schemas; `-- --fix` mends what can be mended."""
     install(session, *group("lint"))
@@ -208,6 +221,13 @@ def reproduce_figure5(session: nox.Session) -> None:
 
 
 @nox.session
+def study(session: nox.Session) -> None:
+    """Ask whether context prediction helps, in pairs of trainings; `-- --help` shows sizes, data, seeds."""
+    install_everything(session)
+    reproduce(session, "study", "context")
+
+
+@nox.session
 def licences(session: nox.Session) -> None:
     """Check the licences of all that comes along, and the page that lists them; `-- --write` renews it."""
     extras = [
@@ -241,9 +261,9 @@ def constraints(session: nox.Session) -> None:
     session.run(*command, *projects, *groups, *own, "--output-file=constraints.txt", *session.posargs, external=True)
 
 
-def reproduce(session: nox.Session, name: str) -> None:
-    """Runs a table and ends with its exit code; on Ctrl-C the run is given time to say how to go on."""
-    command = ["python", "-m", "reproductions", name, *session.posargs]
+def reproduce(session: nox.Session, *name: str) -> None:
+    """Runs a table or a study and ends with its exit code; on Ctrl-C the run is given time to say how to go on."""
+    command = ["python", "-m", "reproductions", *name, *session.posargs]
     try:
         session.run(*command, interrupt_timeout=120, terminate_timeout=30)
     except CommandFailed as failure:

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-ON_THE_OLDEST = ("alone", "elsewhere", "licences", "parity", "recipes")
+ON_THE_OLDEST = ("alone", "coverage", "elsewhere", "licences", "parity", "recipes")
 RUNS_ON = {"tests": PYTHONS, "tests_oldest": PYTHONS} | dict.fromkeys(ON_THE_OLDEST, PYTHONS[:1])
 """The sessions that are jobs of their own, with their Pythons; all others are checks, which always run."""
 REACHES = {

@@ -327,20 +327,21 @@ def test_triton_asks_for_a_device_and_a_size(monkeypatch):
         triton_programs(torch.zeros(1, 9, 9))
 
 
-def test_triton_kernel_in_the_interpreter(generator, tmp_path):
-    """The choices of `torch_batched`, and least totals.
+@pytest.mark.parametrize(("engine", "library"), [(triton_programs, "triton"), (numba_threads, "numba")])
+def test_kernels_in_the_interpreter(engine, library, generator, tmp_path):
+    """As Python, neither of them compiled: the choices of `torch_batched`, and least totals.
 
     Checks: ConPreDiff empirical Wasserstein distance
     """
-    pytest.importorskip("triton", reason="Triton is not installed")
+    pytest.importorskip(library, reason=f"{library} is not installed")
     costs = {f"{kind} {q}": make(2, q, generator) for kind, make in KINDS.items() for q in (1, 3, 6)}
     costs |= {f"{dtype} 5": costs["uniform 6"][:, :5, :5].to(dtype) for dtype in (torch.float64, torch.bfloat16)}
     costs |= {"uniform 9": KINDS["uniform"](2, 9, generator), "integers 9": KINDS["integers"](2, 9, generator)}
     costs |= {"none 6": torch.zeros(0, 6, 6)}
     save_file({name: cost.contiguous() for name, cost in costs.items()}, tmp_path / "costs")
-    script = Path(__file__).with_name("triton_interpreted.py")
-    command = [sys.executable, "-W", "error::RuntimeWarning", script, tmp_path / "costs", tmp_path / "matchings"]
-    subprocess.run(command, check=True)
+    script = Path(__file__).with_name("kernels_interpreted.py")
+    command = [sys.executable, "-W", "error::RuntimeWarning", script, engine.__name__]
+    subprocess.run([*command, tmp_path / "costs", tmp_path / "matchings"], check=True)
     matchings = load_file(tmp_path / "matchings")
     for name, cost in costs.items():
         assert_matchings(matchings[name], cost)
