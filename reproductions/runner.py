@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,10 +25,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reproductions import ranks
+from reproductions import ranks, room
 from reproductions.artefacts import Desk, Stage, begin, finish, receipt, upstream, write_json
 
 ATTEMPTS = "attempts.json"
+OPTIMISER = "torch._dynamo"  # what the first optimiser of a process imports, in seconds
 MISTAKES = (ValueError, TypeError, OSError, ArithmeticError, RuntimeError)
 
 
@@ -147,7 +149,7 @@ def _run_in_processes(
     """Start whatever is ready while there is a free slot; stop everything on the first failure."""
     context = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["reproductions.pipeline"])
+        context.set_forkserver_preload([OPTIMISER, *sorted({stage.run.__module__ for stage in pending})])
     lock = context.RLock()
     running: dict[Connection, tuple[Stage, int, BaseProcess]] = {}
     try:
@@ -232,14 +234,31 @@ def _attempt(stage: Stage, out: Path, track: Bar) -> dict[str, Any]:
 
     inputs = {key: needed.folder(root) for key, needed in stage.inputs.items()}
     desk = Desk(folder, stage.settings, inputs, Clock(track.title, track.slot), out / "tensorboard" / stage.name)
-    stage.run(desk)
-    (folder / ATTEMPTS).unlink(missing_ok=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    finish(stage, root, {"seconds": sum(attempts) + time.monotonic() - started, "peak_mib": peak})
+    with _room(folder):
+        stage.run(desk)
+        (folder / ATTEMPTS).unlink(missing_ok=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+        finish(stage, root, {"seconds": sum(attempts) + time.monotonic() - started, "peak_mib": peak})
     noted = receipt(stage, root)
     if noted is None:
         raise StageFailed(f"{stage.name}: {stage.folder(root)} was changed while it was written")
     return {**noted, "reused": False}
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Call a full disk by its name, whatever library met it."""
+    try:
+        yield
+    except room.NoRoom:
+        raise
+    except Exception as error:
+        if not room.is_full(error, folder):
+            raise
+        raise room.NoRoom(
+            f"no room on the disk of {folder}: {room.said(room.free(folder))} free, and what this stage writes, of "
+            f"which {room.said(room.size(folder))} are there, does not fit; make room there"
+        ) from error
 
 
 def _attempts(folder: Path) -> list[float]:

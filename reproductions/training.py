@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
+from reproductions import room
 from reproductions.artefacts import Desk
 from reproductions.plateau import Plateau, PlateauRate
+from reproductions.room import NoRoom as NoRoom
 
 Batch = tuple[Any, ...]
 SAVE_EVERY_SECONDS = 20.0
@@ -310,19 +312,41 @@ def stream(seed: int, step: int, rank: int, device: torch.device) -> torch.Gener
 
 
 def save(accelerator: Accelerator, folder: Path, done: int, settings: TrainingSettings) -> None:
-    """Write a checkpoint under a partial name, rename it, drop the older ones."""
+    """Write a checkpoint under a partial name, rename it, drop the older ones.
+
+    Raises:
+        NoRoom: where the disk is full; the checkpoint before stays as it is.
+    """
     partial = folder / "checkpoint.partial"
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
+    older = list(folder.glob("checkpoint-*"))
+    try:
+        accelerator.save_state(str(partial))
+        if accelerator.is_main_process:
+            (partial / "position.json").write_text(json.dumps({"step": done, "settings": repr(settings)}))
+    except Exception as error:
+        if not room.is_full(error, folder):
+            raise
+        raise NoRoom(_too_large(partial, older, done)) from error
     if accelerator.is_main_process:
-        (partial / "position.json").write_text(json.dumps({"step": done, "settings": repr(settings)}))
-        older = list(folder.glob("checkpoint-*"))
         os.replace(partial, folder / f"checkpoint-{done:09d}")
         for path in older:
             shutil.rmtree(path, ignore_errors=True)
     accelerator.wait_for_everyone()
+
+
+def _too_large(partial: Path, older: Sequence[Path], done: int) -> str:
+    """What to say of a checkpoint that did not fit; what was written of it is removed."""
+    folder = partial.parent
+    needed = f"takes {room.said(room.size(older[-1]))}" if older else f"takes more than {room.said(room.size(partial))}"
+    kept = f"the checkpoint of step {resumed(folder):,} is whole" if older else "there is none before it"
+    shutil.rmtree(partial, ignore_errors=True)
+    return (
+        f"the checkpoint of step {done:,} {needed}, and there is no room for it: {room.said(room.free(folder))} free "
+        f"at {folder}; {kept}. Make room, and give the same command again to go on from there"
+    )
 
 
 def resume(accelerator: Accelerator, folder: Path, settings: TrainingSettings) -> int:
