@@ -171,7 +171,5 @@ def check_options(solver: Solver, target: Target, eta: float, clip: Clip | None,
         raise ValueError(f"eta: {eta} is negative")
     if eta > 0 and solver is not ddim:
         raise ValueError(f"eta: {eta} is ddim's share of fresh noise; this solver has none, so leave eta at 0")
-    if signal == 0 and solver is plms:
-        raise ValueError("solver: plms reads noises, and at the first step of this path there is no signal beside them")
     if clip is not None and solver in (heun, plms):
         raise ValueError("clip: this solver combines noises, so its clean image is not bounded; leave clip at None")

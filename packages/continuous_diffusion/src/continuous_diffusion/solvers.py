@@ -17,6 +17,7 @@ from continuous_diffusion.target import Epsilon
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 REMEMBERED = len(ADAMS_BASHFORTH) - 1
+FROM_NOISE = 10.0
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,15 @@ def ancestral(leg: Leg) -> Arrival:
 def heun(leg: Leg) -> Arrival:
     r"""Second order, two calls: the mean of the noises predicted at t and, one DDIM step ahead, at s.
 
-    Heun's rule for $x / \alpha$ as a function of $\sigma / \alpha$. The step to the clean image, and one from pure
-    noise, where that ratio is infinite, are DDIM steps.
+    Heun's rule for $x / \alpha$ as a function of $\sigma / \alpha$. The step to the clean image is a DDIM step. So is
+    one out of noise, where an error of the noise at s is multiplied by $\alpha_s / \alpha_t$, a thousand in the first step
+    of a cosine schedule; one step of first order leaves the whole of second.
 
     Source: EDM Algorithm 1
+    Unstated: what to do where $\sigma / \alpha$ is all but infinite; a DDIM step where $\alpha$ grows over tenfold. [fixed]
     """
-    if leg.s == 0 or leg.process.schedule.signal[leg.t] == 0:
+    signal = leg.process.schedule.signal
+    if leg.s == 0 or signal[leg.s] > FROM_NOISE**2 * signal[leg.t]:
         return ddim(leg)
     ahead = leg.ask(ddim_step(leg.process, leg.parts, leg.t, leg.s), leg.s)
     return _by_noise(leg, (leg.parts.noise + ahead.noise) / 2)
