@@ -116,11 +116,11 @@ def heun(leg: Leg) -> Arrival:
     r"""Second order, two calls: the mean of the noises predicted at t and, one DDIM step ahead, at s.
 
     Heun's rule for $x / \alpha$ as a function of $\sigma / \alpha$. The step to the clean image is a DDIM step. So is
-    one out of noise, where an error of the noise at s is multiplied by $\alpha_s / \alpha_t$, a thousand in the first step
-    of a cosine schedule; one step of first order leaves the whole of second.
+    one out of noise, where an error of the noise at s is multiplied by $\alpha_s / \alpha_t$, a thousand in the
+    first step of a cosine schedule; one step of first order leaves the whole of second.
 
     Source: EDM Algorithm 1
-    Unstated: what to do where $\sigma / \alpha$ is all but infinite; a DDIM step where $\alpha$ grows over tenfold. [fixed]
+    Unstated: what to do where $\alpha$ is all but zero; a DDIM step where it grows over tenfold. [fixed]
     """
     signal = leg.process.schedule.signal
     if leg.s == 0 or signal[leg.s] > FROM_NOISE**2 * signal[leg.t]:
