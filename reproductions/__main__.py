@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reproductions.context_study_options import ContextStudyOptions
 from reproductions.denoiser_options import ContinuousOptions, DenoiserOptions, DiscreteOptions, ScaleOptions
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
@@ -122,6 +123,13 @@ def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
     return study(options)
 
 
+def context_study(options: tyro.conf.OmitArgPrefixes[ContextStudyOptions]) -> int:
+    """Ask whether context prediction helps: trainings with and without it, and with it changed, seed by seed."""
+    from reproductions.context_study import study
+
+    return study(options)
+
+
 def discrete_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
     """Sample a denoiser of tokens in many ways: steps, strides, purity prior, guidance; it is trained if need be."""
     from reproductions.denoiser_studies import study_discrete
@@ -193,6 +201,7 @@ GROUPS: dict[str, dict[str, Callable[..., int]]] = {
     "train": {"autoencoder": autoencoder, "discrete": discrete, "continuous": continuous},
     "study": {
         "autoencoders": autoencoders,
+        "context": context_study,
         "discrete": discrete_study,
         "continuous": continuous_study,
         "imagebart": imagebart_study,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
-from reproductions.experiment import AnyContext
+from reproductions.experiment import AblatedContext, AnyContext, Reading
 from reproductions.stages import denoising, latent_denoising, scale_denoising, token_denoising
 from reproductions.stages.autoencoding import TokenAutoencoder
 from reproductions.stages.coding import Latents, Tokens, load_autoencoder
-from reproductions.stages.context import WithContext
+from reproductions.stages.context import WithContext, last_features
 from reproductions.stages.continuous import DiT
 from reproductions.stages.continuous import ForwardProcess as GaussianProcess
 from reproductions.stages.discrete import ForwardProcess, Multinomial
@@ -68,6 +70,10 @@ class CodeVectors(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         return self.codes[tokens].transpose(1, 2).unflatten(2, self.grid)
 
+    def expected(self, estimate: Tensor) -> Tensor:
+        """The mean code vectors (b, d, h, w) of an estimate, the log-probabilities (b, n, k) of tokens."""
+        return (estimate.exp().to(self.codes.dtype) @ self.codes).transpose(1, 2).unflatten(2, self.grid)
+
 
 class Patches(nn.Module):
     """Latents or pixels (b, c, h, w) as the vectors (b, c p p, h / p, w / p) of their patches."""
@@ -79,15 +85,20 @@ class Patches(nn.Module):
     def forward(self, clean: Tensor) -> Tensor:
         return F.pixel_unshuffle(clean, self.patch)
 
+    def expected(self, estimate: Tensor) -> Tensor:
+        """The same of an estimate."""
+        return self(estimate)
+
 
 @dataclass(frozen=True)
 class Beside:
     """What the context loss needs of a denoiser.
 
-    of: makes its targets of clean examples; target: their channels; signal: (T + 1,), how much of the picture is left.
+    of: makes its targets of clean examples, and the same of estimates; target: their channels; signal: (T + 1,), how
+    much of the picture is left.
     """
 
-    of: nn.Module
+    of: CodeVectors | Patches
     target: int
     signal: Tensor
 
@@ -107,6 +118,18 @@ def train_scale(desk: Desk) -> None:
     _train(desk, scale_denoising.train_scale, _beside_tokens)
 
 
+def prepare(
+    desk: Desk, training: token_denoising.Training | latent_denoising.Training, context: AnyContext | None
+) -> tuple[denoising.Conditional, denoising.Examples]:
+    """What is trained, with the context loss beside it where there is one, and the examples that it learns from."""
+    tokens = isinstance(training, token_denoising.Training)
+    of, beside = (token_denoising.prepare, _beside_tokens) if tokens else (latent_denoising.prepare, _beside_latents)
+    desk = replace(desk, settings=training)
+    if context is None:
+        return of(desk)
+    return of(desk, partial(_equip, desk, Equipped(training, context), beside=beside))
+
+
 def _train(
     desk: Desk, train: Callable[[Desk, denoising.Build], None], beside: Callable[[Desk, Equipped, nn.Module], Beside]
 ) -> None:
@@ -118,11 +141,6 @@ def _train(
     train(replace(desk, settings=equipped.training), build)
 
 
-def equip_latents(desk: Desk, equipped: Equipped, reader: nn.Module, objective: nn.Module) -> EquippedConditional:
-    """What is trained of an objective of latents or pixels, with the context loss beside it."""
-    return _equip(desk, equipped, reader, objective, _beside_latents)
-
-
 def _equip(
     desk: Desk,
     equipped: Equipped,
@@ -130,11 +148,24 @@ def _equip(
     objective: nn.Module,
     beside: Callable[[Desk, Equipped, nn.Module], Beside],
 ) -> EquippedConditional:
-    found = beside(desk, equipped, objective.get_submodule("process"))
+    found, settings = beside(desk, equipped, objective.get_submodule("process")), equipped.context
+    width = width_of(equipped.training)
+    features, reads = width, last_features
+    if isinstance(settings, AblatedContext) and settings.reads is Reading.ESTIMATE:
+        features, reads = found.target, partial(_estimate, found.of)
     context = WithContext(
-        equipped.context, features=width_of(equipped.training), target=found.target, signal=found.signal
+        settings,
+        features=features,
+        target=found.target,
+        signal=found.signal,
+        reads=reads,
+        width=width if features != width else None,
     )
     return EquippedConditional(reader, objective, context, found.of)
+
+
+def _estimate(of: CodeVectors | Patches, denoising: Any) -> Tensor:
+    return of.expected(denoising.estimate)
 
 
 def width_of(training: TRAININGS) -> int:

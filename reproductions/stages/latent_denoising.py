@@ -109,6 +109,22 @@ class Labelled(nn.Module):
 def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
     """Train: `denoiser/`, and for captions `captions.safetensors`; build: of reader and objective, what is trained."""
     settings: Training = desk.settings
+    module, examples = prepare(desk, build)
+    recipe, shape = settings.denoiser, examples.clean.shape
+    walk = Walk.of(recipe, settings.told.guidance(recipe.guidance))
+    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, settings, shape))
+    if desk.leads:
+        denoiser = kept.denoiser
+        assert isinstance(denoiser, Network)
+        denoiser.save_pretrained(desk.folder / "denoiser")
+        kept.save(desk)
+
+
+def prepare(
+    desk: Desk, build: denoising.Build = denoising.Conditional
+) -> tuple[denoising.Conditional, denoising.Told | beside.Beside]:
+    """What is trained, at its first weights, and the examples that it learns from."""
+    settings: Training = desk.settings
     clean = _clean(desk, settings, device())
     torch.manual_seed(settings.denoiser.training.seed)
     objective = Objective(
@@ -120,18 +136,10 @@ def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
         condition_dropout=settings.denoiser.dropout,
     )
     module = build(_reader(conditions.reader(desk, settings.told), settings.told), objective)
-    examples = _examples(desk, settings, clean)
-    recipe = settings.denoiser
-    walk = Walk.of(recipe, settings.told.guidance(recipe.guidance))
-    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, settings, clean.shape))
-    if desk.leads:
-        denoiser = kept.denoiser
-        assert isinstance(denoiser, Network)
-        denoiser.save_pretrained(desk.folder / "denoiser")
-        kept.save(desk)
+    return module, _examples(desk, settings, clean)
 
 
-def _examples(desk: Desk, settings: Training, clean: Latents | Pixels) -> denoising.Examples:
+def _examples(desk: Desk, settings: Training, clean: Latents | Pixels) -> denoising.Told | beside.Beside:
     if settings.task is None:
         return denoising.Told(desk, settings.told, clean)
     if isinstance(settings.task, Inpainting):
@@ -226,12 +234,16 @@ def cost(settings: Training, shape: Sequence[int]) -> costs.Size:
 
 def sampling_cost(settings: denoising.Sampling, shape: Sequence[int]) -> costs.Size:
     """What drawing costs."""
-    training = settings.training
+    return drawing_cost(settings.training, shape, settings.number, settings.walk.calls)
+
+
+def drawing_cost(training: Training, shape: Sequence[int], number: int, calls: int) -> costs.Size:
+    """What drawing so many examples costs, in so many calls each."""
     return costs.sampling(
         lambda: network(training, shape),
         partial(given, training, shape),
-        samples=settings.number,
-        calls=settings.walk.calls,
+        samples=number,
+        calls=calls,
         numbers=math.prod(shape),
     )
 

@@ -12,9 +12,7 @@ from torch import nn
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.experiment import AnyContext
-from reproductions.stages import denoising, equipping, latent_denoising
-from reproductions.stages.coding import Latents
-from reproductions.stages.continuous import TARGETS, ForwardProcess, Objective, schedule
+from reproductions.stages import denoising, equipping, latent_denoising, token_denoising
 from reproductions.text_to_image import device
 from reproductions.training import GradientStep, shuffled, stream
 
@@ -23,9 +21,9 @@ WARMUP = 2
 
 @dataclass(frozen=True)
 class Timing:
-    """A training of latents, the context losses beside it (None: without), and how many steps of each are timed."""
+    """A training, the context losses beside it (None: without), and how many steps of each are timed."""
 
-    training: latent_denoising.Training
+    training: latent_denoising.Training | token_denoising.Training
     variants: Mapping[str, AnyContext | None]
     steps: int
 
@@ -36,18 +34,18 @@ def measure(desk: Desk) -> None:
     recipe = settings.training.denoiser.training
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.precision)
-    clean = Latents(desk.inputs["clean"], device())
-    modules = {
-        name: _module(desk, settings.training, context, clean.shape) for name, context in settings.variants.items()
+    prepared = {
+        name: equipping.prepare(desk, settings.training, context) for name, context in settings.variants.items()
     }
-    heads = {name: sum(p.numel() for p in _head(module).parameters()) for name, module in modules.items()}
-    taken = {name: GradientStep(module, recipe, accelerator) for name, module in modules.items()}
+    examples = next(examples for _, examples in prepared.values())
+    heads = {name: sum(p.numel() for p in _head(module).parameters()) for name, (module, _) in prepared.items()}
+    taken = {name: GradientStep(module, recipe, accelerator) for name, (module, _) in prepared.items()}
     seconds: dict[str, list[float]] = {name: [] for name in taken}
     for index in desk.track(range(settings.steps + WARMUP)):
-        indices = shuffled(len(clean), recipe.batch, index, recipe.seed).to(device())
+        indices = shuffled(len(examples), recipe.batch, index, recipe.seed).to(device())
         for name, step in taken.items():
             generator = stream(recipe.seed, index, 0, device())
-            batch = (clean.draw(indices, generator), None)
+            batch = examples.draw(indices, generator)
             _wait()
             start = time.perf_counter()
             step(batch, index, generator)
@@ -55,17 +53,6 @@ def measure(desk: Desk) -> None:
             seconds[name].append(time.perf_counter() - start)
     found = {name: {**_quartiles(each[WARMUP:]), "head parameters": heads[name]} for name, each in seconds.items()}
     write_json(desk.folder / "timing.json", found)
-
-
-def _module(
-    desk: Desk, training: latent_denoising.Training, context: AnyContext | None, shape: tuple[int, ...]
-) -> denoising.Conditional:
-    torch.manual_seed(training.denoiser.training.seed)
-    process = ForwardProcess(schedule(training.denoiser))
-    objective = Objective(latent_denoising.network(training, shape), process, target=TARGETS[training.denoiser.target])
-    if context is None:
-        return denoising.Conditional(nn.Identity(), objective)
-    return equipping.equip_latents(desk, equipping.Equipped(training, context), nn.Identity(), objective)
 
 
 def _head(module: denoising.Conditional) -> nn.Module:

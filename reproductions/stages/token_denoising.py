@@ -88,6 +88,21 @@ class Walk:
 def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
     """Train: `denoiser/`, and for captions `captions.safetensors`; build: of reader and objective, what is trained."""
     settings: Training = desk.settings
+    module, examples = prepare(desk, build)
+    recipe = settings.denoiser
+    walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.truncation)
+    length = examples.clean.shape[0]
+    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, length))
+    if desk.leads:
+        denoiser = kept.denoiser
+        assert isinstance(denoiser, TokenTransformer)
+        denoiser.save_pretrained(desk.folder / "denoiser")
+        kept.save(desk)
+
+
+def prepare(desk: Desk, build: denoising.Build = denoising.Conditional) -> tuple[denoising.Conditional, denoising.Told]:
+    """What is trained, at its first weights, and the examples that it learns from."""
+    settings: Training = desk.settings
     clean = Tokens(desk.inputs["clean"], device())
     torch.manual_seed(settings.denoiser.training.seed)
     process = ForwardProcess(schedule(settings.denoiser, clean.codes))
@@ -101,15 +116,7 @@ def train(desk: Desk, build: denoising.Build = denoising.Conditional) -> None:
         times=times,
     )
     module = build(conditions.reader(desk, settings.told), objective)
-    recipe = settings.denoiser
-    walk = Walk(recipe.steps, settings.told.guidance(recipe.guidance), recipe.truncation)
-    examples = denoising.Told(desk, settings.told, clean)
-    kept = denoising.train(desk, module, examples, recipe.training, drawer(walk, clean.shape[0]))
-    if desk.leads:
-        denoiser = kept.denoiser
-        assert isinstance(denoiser, TokenTransformer)
-        denoiser.save_pretrained(desk.folder / "denoiser")
-        kept.save(desk)
+    return module, denoising.Told(desk, settings.told, clean)
 
 
 def network(settings: Training, codes: int, grid: Sequence[int]) -> TokenTransformer:
@@ -170,12 +177,16 @@ def cost(settings: Training, codes: int, grid: tuple[int, int]) -> costs.Size:
 
 def sampling_cost(settings: denoising.Sampling, codes: int, grid: tuple[int, int]) -> costs.Size:
     """What drawing costs."""
-    training = settings.training
+    return drawing_cost(settings.training, codes, grid, settings.number, settings.walk.calls)
+
+
+def drawing_cost(training: Training, codes: int, grid: tuple[int, int], number: int, calls: int) -> costs.Size:
+    """What drawing so many examples costs, in so many calls each."""
     return costs.sampling(
         lambda: network(training, codes, grid),
         partial(given, training, grid),
-        samples=settings.number,
-        calls=settings.walk.calls,
+        samples=number,
+        calls=calls,
         numbers=math.prod(grid),
     )
 
