@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reproductions.comparison_options import CompareOptions
 from reproductions.context_study_options import ContextStudyOptions
 from reproductions.denoiser_options import ContinuousOptions, DenoiserOptions, DiscreteOptions, ScaleOptions
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
@@ -179,6 +180,13 @@ def upscale(options: tyro.conf.OmitArgPrefixes[UpscaleOptions]) -> int:
     return generation.upscale(options)
 
 
+def compare(options: tyro.conf.OmitArgPrefixes[CompareOptions]) -> int:
+    """Compare finished runs of one table on one page: rows, differences, and the settings that differ."""
+    from reproductions import compare
+
+    return compare.compare(options)
+
+
 def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
     """Make pictures worse in five ways, and see whether scores follow."""
     from reproductions import corruptions
@@ -192,6 +200,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "table3": table3,
     "figure4": figure4,
     "figure5": figure5,
+    "compare": compare,
     "evaluate": evaluate,
     "sample": sample,
     "inpaint": inpaint,

@@ -9,10 +9,22 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reproductions import neighbours
 from reproductions.artefacts import Stage, plain, upstream
 from reproductions.data import DataSettings, Split
 from reproductions.experiment import Row, Table
-from reproductions.findings import Better, Cost, Curve, Measurement, MetricInfo, Report, RowResult, Samples, summarise
+from reproductions.findings import (
+    Better,
+    Cost,
+    Curve,
+    Illustration,
+    Measurement,
+    MetricInfo,
+    Report,
+    RowResult,
+    Samples,
+    summarise,
+)
 from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
 from reproductions.provenance import commit, environment, versions
@@ -61,7 +73,15 @@ def collect(
         manifest=_manifest(profile, data, facts, planned, root),
         notes=[*table.notes, *notes_of(facts, held_out)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
+        illustrations=[_nearest(planned, held_out, first, root)],
     )
+
+
+def _nearest(planned: Plan, held_out: Split, first: Mapping[str, Run], root: Path) -> Illustration:
+    """The training pictures that the samples of each row are nearest to."""
+    training = Split.load(planned.data.folder(root) / "train").images
+    samples = {name: load_file(run.images.folder(root) / "images.safetensors")["images"] for name, run in first.items()}
+    return neighbours.illustration("nearest", neighbours.TITLE, training, held_out.images, samples)
 
 
 def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:

@@ -12,6 +12,8 @@ import torch
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 from torch import Tensor
 
+from reproductions.energy import Energy
+
 CONFIDENCE = 0.95
 
 
@@ -106,7 +108,8 @@ class Report:
     """All that the files of a table are written from.
 
     `captions`, `real` and every `Samples.images` are in one order; `reconstructions` are of the first images of `real`.
-    `manifest` holds no times: they are in `costs`, so that equal runs give equal tables.
+    `manifest` holds no times: they are in `costs`, so that equal runs give equal tables. `energy` is that of all runs
+    of the command, None where the machine does not report it.
     """
 
     table: str
@@ -129,6 +132,7 @@ class Report:
     notes: Sequence[str]
     command: str
     illustrations: Sequence[Illustration] = ()
+    energy: Energy | None = None
 
     def __post_init__(self) -> None:
         _check_pictures(self)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from reproductions.findings import Better, Measurement, Report, RowResult, differences
-from reproductions.numerals import count, duration, figure, interval, sample_counts, signed
+from reproductions.numerals import count, duration, energy, figure, interval, sample_counts, signed
 
 ARROWS = {Better.LOWER: "↓", Better.HIGHER: "↑"}
 
@@ -98,7 +98,8 @@ def _costs(report: Report) -> list[str]:
         for c in report.costs
     ]
     head = ["stage", "time", "peak memory", "steps", "parameters", "reused"]
-    return ["", "## Time and memory", "", *table(head, rows)] if rows else []
+    said = ["", f"Energy: {energy(report.energy)}."]
+    return ["", "## Time, memory and energy", "", *table(head, rows), *said] if rows else []
 
 
 def _notes(report: Report) -> list[str]:

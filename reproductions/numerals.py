@@ -2,6 +2,7 @@
 
 import math
 
+from reproductions.energy import Energy
 from reproductions.findings import Measurement, Report
 
 NARROW = "\N{NO-BREAK SPACE}"
@@ -46,6 +47,15 @@ def count(value: float | int | None, unit: str = "") -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}".replace(",", NARROW) + (NARROW + unit if unit else "")
+
+
+def energy(taken: Energy | None) -> str:
+    """Say what a command took, by what took it."""
+    if taken is None:
+        return "not reported by this machine"
+    said = ", ".join(f"{joules / 3600:.3g}{NARROW}Wh {name}" for name, joules in taken.joules.items())
+    runs = "" if taken.runs == 1 else f" of {taken.runs} runs"
+    return f"{said}, in {duration(taken.seconds)}{runs} of this command, with whatever else ran on the machine"
 
 
 def sample_counts(report: Report, metric: str) -> str:

@@ -1,17 +1,22 @@
-"""The files of a table: `<table>.json`, `<table>.md`, `<table>.html` (one file), `samples/*.png`, `manifest.json`."""
+"""The files of a table: `<table>.json`, `<table>.md`, `<table>.html` (one file), `samples/*.png`, `manifest.json`.
 
+Each table of the report is written as CSV and LaTeX too, and the page holds these files inside.
+"""
+
+import base64
 import json
 import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from reproductions import curves, grids, numerals
+from reproductions import curves, exports, grids, numerals
 from reproductions.findings import Better as Better
 from reproductions.findings import Cost as Cost
 from reproductions.findings import Curve as Curve
@@ -41,11 +46,13 @@ def write_report(folder: Path, report: Report) -> None:
         OSError: where the folder cannot be written.
     """
     pictures = _pictures(report)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
     for each in report.illustrations:
         _write(folder / f"{each.name}.png", each.png)
-    (folder / "samples").mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         _write(folder / "samples" / f"{name}.png", content)
+    for name, content in exports.files(report).items():
+        _write(folder / name, content)
     _write(folder / "manifest.json", _json(manifest(report)))
     _write(folder / f"{report.table}.md", markdown(report).encode())
     _write(folder / f"{report.table}.html", html(report).encode())
@@ -75,7 +82,7 @@ def table(report: Report) -> dict[str, Any]:
 
 
 def manifest(report: Report) -> dict[str, Any]:
-    """The manifest, the environment, and what every stage took: wall time, peak memory, steps, parameters."""
+    """The manifest, the environment, and what every stage took: wall time, peak memory, steps, parameters; energy."""
     costs = {
         cost.stage: {
             "wall_seconds": cost.seconds,
@@ -86,11 +93,29 @@ def manifest(report: Report) -> dict[str, Any]:
         }
         for cost in report.costs
     }
-    return {**report.manifest, "environment": dict(report.environment), "costs": costs}
+    energy = None if report.energy is None else asdict(report.energy)
+    return {**report.manifest, "environment": dict(report.environment), "costs": costs, "energy": energy}
 
 
 def html(report: Report) -> str:
     """The report as one page: no scripts, nothing loaded from elsewhere."""
+    shown = min(SHOWN, len(report.captions))
+    reconstructed = {"real": report.real, **report.reconstructions} if report.reconstructions else {}
+    return template("report.html.jinja").render(
+        report=report,
+        differences=list(differences(report)),
+        panels=curves.panels(report.curves),
+        compared=min(COMPARED, shown),
+        shown=shown,
+        real=grids.wall("real", report.real, COMPARED),
+        walls=[grids.wall(some.approach, some.images, shown, some.right) for some in report.paired_samples if shown],
+        reconstructions=[grids.wall(name, images, COMPARED) for name, images in reconstructed.items()],
+        sheets=exports.sheets(report),
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """A page to be filled in, with the ways in which pages write numbers, names and files."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -106,20 +131,15 @@ def html(report: Report) -> str:
         count=numerals.count,
         breakable=breakable,
         uri=grids.uri,
+        attached=attached,
     )
-    environment.globals.update(arrows=ARROWS, sample_counts=numerals.sample_counts)
-    shown = min(SHOWN, len(report.captions))
-    reconstructed = {"real": report.real, **report.reconstructions} if report.reconstructions else {}
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        differences=list(differences(report)),
-        panels=curves.panels(report.curves),
-        compared=min(COMPARED, shown),
-        shown=shown,
-        real=grids.wall("real", report.real, COMPARED),
-        walls=[grids.wall(some.approach, some.images, shown, some.right) for some in report.paired_samples if shown],
-        reconstructions=[grids.wall(name, images, COMPARED) for name, images in reconstructed.items()],
-    )
+    environment.globals.update(arrows=ARROWS, sample_counts=numerals.sample_counts, energy=numerals.energy)
+    return environment.get_template(name)
+
+
+def attached(text: str) -> str:
+    """A text file as an address to keep it from."""
+    return "data:text/plain;charset=utf-8;base64," + base64.b64encode(text.encode()).decode("ascii")
 
 
 def breakable(name: str) -> Markup:

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ from reproductions.collect import collect
 from reproductions.command import carry_out, describe, processes
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
+from reproductions.energy import metered, total
 from reproductions.experiment import Table
 from reproductions.frozen_texts import EXAMPLE
 from reproductions.pipeline import plan
@@ -95,9 +98,11 @@ def measure(
 
     def carried() -> None:
         print(f"{table.title}: {said}, {workers or 1} at a time, into {out}", flush=True)
-        receipts = run(goals, out, workers=workers, threads=threads)
+        notes = out / "energy.json"
+        with metered(notes) if ranks.leads() else nullcontext():
+            receipts = run(goals, out, workers=workers, threads=threads)
         if ranks.leads():
-            write_report(out, report(receipts))
+            write_report(out, replace(report(receipts), energy=total(notes)))
             print((out / f"{table.name}.md").read_text())
             print(f"Report: {out / table.name}.html")
 

@@ -4,12 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
+from reproductions import neighbours
 from reproductions.artefacts import Stage
+from reproductions.data import Split
 from reproductions.experiment import Family, Model, Row
 from reproductions.findings import Illustration
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
-from reproductions.table_report import pictures, training_pictures, wall
+from reproductions.stages import conditions
+from reproductions.table_report import SHOWN, pictures, training_pictures, wall
 
 OF_LATENTS = {Family.LDM, Family.DIT}
 OF_TOKENS = set(Family) - OF_LATENTS - {Family.DDPM}
@@ -60,14 +65,25 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
     """For each data set the first training pictures, and the first samples of each row under its first seed."""
     found: list[Illustration] = []
     for title, ground in planned.grounds.items():
+        drawn = {
+            approach.removesuffix(on("", title)): pictures(next(iter(runs.values())).images, root, neighbours.COMPARED)
+            for approach, runs in planned.runs.items()
+            if approach.endswith(on("", title))
+        }
         rows = {"training pictures": training_pictures(ground, root)}
-        for approach, runs in planned.runs.items():
-            if approach.endswith(on("", title)):
-                first = next(iter(runs.values()))
-                rows[approach.removesuffix(on("", title))] = pictures(first.images, root)
+        rows |= {name: images[:SHOWN] for name, images in drawn.items()}
         words = (
             f"The first training pictures of {title}, and the first samples of each model under the first seed, not a "
             "choice of the best."
         )
-        found.append(wall(f"samples-{len(found) + 1}", f"Samples, {title}", words, rows))
+        number = len(found) // 2 + 1
+        found.append(wall(f"samples-{number}", f"Samples, {title}", words, rows))
+        found.append(nearest(f"nearest-{number}", ground, root, drawn))
     return found
+
+
+def nearest(name: str, ground: Ground, root: Path, drawn: Mapping[str, Tensor]) -> Illustration:
+    """The training pictures that what was drawn is nearest to."""
+    training = training_pictures(ground, root, neighbours.TRAINING)
+    held_out = Split.load(ground.data.folder(root) / conditions.HELD_OUT).images
+    return neighbours.illustration(name, f"{neighbours.TITLE}, {ground.title}", training, held_out, drawn)

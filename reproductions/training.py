@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -353,19 +354,32 @@ def resume(accelerator: Accelerator, folder: Path, settings: TrainingSettings) -
     """Load the newest checkpoint; returns the number of steps that are done.
 
     Raises:
-        ValueError: for a checkpoint that was written under other settings.
+        ValueError: for a checkpoint that was written under other settings, or that cannot be read.
     """
     found = sorted(folder.glob("checkpoint-*"))
     if not found:
         return 0
-    position = json.loads((found[-1] / "position.json").read_text())
+    with _readable(found[-1]):
+        position = json.loads((found[-1] / "position.json").read_text())
     if position["settings"] != repr(settings):
         raise ValueError(
             f"{found[-1]} was written with other settings ({position['settings']}; now {settings!r}): "
             "give the same settings again, or remove that folder to start afresh"
         )
-    accelerator.load_state(str(found[-1]))
+    with _readable(found[-1]):
+        accelerator.load_state(str(found[-1]))
     return int(position["step"])
+
+
+@contextmanager
+def _readable(checkpoint: Path) -> Iterator[None]:
+    """Name a checkpoint that was damaged since it was written."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"the checkpoint {checkpoint} cannot be read ({error}): remove that folder, and its training starts afresh"
+        ) from error
 
 
 def resumed(folder: Path) -> int:

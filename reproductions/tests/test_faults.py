@@ -171,6 +171,20 @@ def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before(
         assert torch.equal(value, resumed.result.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "position.json"])
+def test_a_damaged_checkpoint_is_named(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    _, steps = begin_training(tmp_path)
+    for index, _ in steps:
+        if index == 4:
+            break
+    (kept,) = tmp_path.glob("checkpoint-*")
+    os.truncate(kept / file, 20)
+    _, steps = begin_training(tmp_path)
+    with pytest.raises(ValueError, match=f"{kept} cannot be read .*remove that folder"):
+        next(iter(steps))
+
+
 SMALL_DISK = """
 mount -t tmpfs -o size=$2k tmpfs "$1" || exit 77
 "$3" -m reproductions table1 --profile smoke --out "$1/run" && exit 78

@@ -1,5 +1,6 @@
 """Reports of made-up findings: their arithmetic, their files, their pictures."""
 
+import base64
 import html.parser
 import json
 import math
@@ -15,6 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from reproductions.curves import panels, smoothed, thinned
+from reproductions.energy import Energy
 from reproductions.findings import (
     Better,
     Cost,
@@ -279,6 +281,25 @@ def test_times_are_in_the_manifest_and_not_in_the_table(tmp_path):
     assert found["sampling"] == {"discrete": {"steps": 25}}
 
 
+def test_energy_is_said_where_it_is_known(whole_page):
+    assert "Energy: not reported by this machine." in whole_page
+    taken = Energy({"processors": 3600.0, "GPUs": 7200.0}, 90.0, 2)
+    for text in (page(report(energy=taken, curves=[])), markdown(report(energy=taken))):
+        said = " ".join(text.split())
+        assert "1 Wh processors, 2 Wh GPUs, in 1 min 30 s of 2 runs of this command" in said
+
+
+def test_the_page_holds_every_table_as_a_file(tmp_path, whole_page):
+    """Oracle: the files beside it, read from the links."""
+    write_report(tmp_path, report(curves=[]))
+    links = [attributes for tag, attributes in Elements(whole_page).found if tag == "a" and "download" in attributes]
+    names = {f"table1{part}.{end}" for part in ("", "-differences", "-ceiling", "-costs") for end in ("csv", "tex")}
+    assert {link["download"] for link in links} == names
+    for link in links:
+        content = base64.b64decode(link["href"].partition("base64,")[2])
+        assert content == (tmp_path / link["download"]).read_bytes()
+
+
 def test_equal_reports_give_equal_bytes(tmp_path):
     for folder in ("a", "b"):
         write_report(tmp_path / folder, report())
@@ -307,7 +328,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_html_refers_to_nothing_outside(whole_page):
     text = whole_page
-    besides = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
+    besides = re.sub(r"data:[a-z/]+;(charset=utf-8;)?base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", besides)
     elements = Elements(text)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in elements.found}
@@ -315,7 +336,7 @@ def test_html_refers_to_nothing_outside(whole_page):
     for _, attributes in elements.found:
         for name in ("src", "href", "xlink:href"):
             value = attributes.get(name)
-            assert value is None or value.startswith("data:image/png;base64,") or value[1:] in ids, value
+            assert value is None or value.startswith(("data:image/png;base64,", "data:text/plain;")) or value[1:] in ids
 
 
 @pytest.mark.parametrize("build", [lambda: report(), lambda: unrun(report())], ids=["run", "not run"])
