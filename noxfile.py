@@ -28,6 +28,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = {path.parent.name: path.parent.relative_to(ROOT) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
 SOURCES = [folder / "src" for folder in PACKAGES.values()]
 SUITES = [*PACKAGES, "reproductions", "together"]
+MUTATED = ["context_prediction", "continuous_diffusion", "discrete_diffusion"]
 PEERS = [name.removeprefix("recipes_") for name in PROJECT["dependency-groups"] if name.startswith("recipes_")]
 DISTRIBUTIONS = ROOT / "dist"
 SCHEMAS = {
@@ -70,6 +71,15 @@ def coverage(session: nox.Session, suite: str) -> None:
     session.run(*measured, PACKAGES[suite], *session.posargs, env=data)
     session.run("coverage", "combine", "--quiet", env=data)
     session.run("coverage", "report", env=data)
+
+
+@nox.session
+@nox.parametrize("package", [nox.param(name, id=name) for name in MUTATED])
+def mutation(session: nox.Session, package: str) -> None:
+    """Break a package on purpose, change by change, and count what its tests notice; `-- --tests NAME --children N`."""
+    install(session, "-e", PACKAGES[package], *group("mutation"))
+    folder = Path(session.virtualenv.location).resolve() / "mutation"
+    session.run("python", "workshop/mutation.py", package, folder, *session.posargs)
 
 
 @nox.session

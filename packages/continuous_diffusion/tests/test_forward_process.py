@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continuous_diffusion import ForwardProcess, Schedule
+from continuous_diffusion.forward_process import times
 
 T = 20
 process = ForwardProcess(Schedule.sqrt_linear(T, 0.01, 0.4))
@@ -73,6 +74,31 @@ def test_step_zero_is_clean_and_the_noise_is_scaled_by_sigma() -> None:
     torch.testing.assert_close(pure, expected[:, None, None, None] * noise)
 
 
+def test_along_the_straight_path_noise_takes_the_share_that_the_image_loses() -> None:
+    """Checks: Rectified Flow straight path"""
+    x_0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(flow.sample(x_0, at(5), noise), 0.75 * x_0 + 0.25 * noise)
+    alpha, sigma, scale = flow.coefficients(at(5), x_0)
+    torch.testing.assert_close(scale, (alpha**2 + sigma**2).sqrt())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_images_decide_on_the_dtype(dtype: torch.dtype) -> None:
+    """Levels are float64; what multiplies images is not."""
+    x = torch.randn(2, 1, 2, 2, dtype=dtype)
+    for one in (process, flow):
+        for gaussian in (one.transition(x, at(3), at(9)), one.posterior(x, x, at(9), at(3))):
+            assert gaussian.mean.dtype == gaussian.variance.dtype == dtype
+            assert gaussian.variance.shape == (2, 1, 1, 1)
+        assert one.sample(x, at(3)).dtype == dtype
+        assert {part.dtype for part in one.coefficients(at(3), x) if isinstance(part, torch.Tensor)} == {dtype}
+
+
+def test_times_are_one_step_for_every_example() -> None:
+    assert torch.equal(times(3, 7), torch.tensor([7, 7, 7]))
+    assert times(3, 7, "meta").device.type == "meta"
+
+
 @settings(deadline=None, max_examples=30)
 @given(steps.filter(lambda pair: pair[0] < pair[1]))
 def test_posterior_is_bayes_rule(pair: list[int]) -> None:
@@ -115,7 +141,7 @@ def test_wrong_inputs_are_named() -> None:
 
 
 def test_levels_are_not_saved() -> None:
-    assert process.state_dict() == {}
+    assert process.state_dict() == flow.state_dict() == {}
 
 
 @pytest.mark.parity
