@@ -9,7 +9,14 @@ import tyro
 
 from reproductions.comparison_options import CompareOptions
 from reproductions.context_study_options import ContextStudyOptions
-from reproductions.denoiser_options import ContinuousOptions, DenoiserOptions, DiscreteOptions, ScaleOptions
+from reproductions.denoiser_options import (
+    ContinuousOptions,
+    DenoiserOptions,
+    DiscreteOptions,
+    Given,
+    ScaleOptions,
+    with_autoencoder,
+)
 from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
 from reproductions.first_stage_options import StudyOptions, TrainOptions
 from reproductions.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
@@ -104,17 +111,17 @@ def discrete(options: tyro.conf.OmitArgPrefixes[DiscreteOptions]) -> int:
     if options.kind == "imagebart":
         from reproductions.scale_denoisers import train_imagebart
 
-        return train_imagebart(options)
+        return train_imagebart(_found(options))
     from reproductions.denoisers import train_discrete
 
-    return train_discrete(options)
+    return train_discrete(_found(options))
 
 
 def continuous(options: tyro.conf.OmitArgPrefixes[ContinuousOptions]) -> int:
     """Train a denoiser of an autoencoder's latents, or of pixels, likewise: to draw, to fill in or to enlarge."""
     from reproductions.restorers import train
 
-    return train(options)
+    return train(_found(options))
 
 
 def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
@@ -135,21 +142,21 @@ def discrete_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
     """Sample a denoiser of tokens in many ways: steps, strides, purity prior, guidance; it is trained if need be."""
     from reproductions.denoiser_studies import study_discrete
 
-    return study_discrete(options)
+    return study_discrete(_found(options))
 
 
 def continuous_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
     """Sample a denoiser of latents or pixels in many ways: solvers, steps, guidance; it is trained if need be."""
     from reproductions.denoiser_studies import study_continuous
 
-    return study_continuous(options)
+    return study_continuous(_found(options))
 
 
 def imagebart_study(options: tyro.conf.OmitArgPrefixes[ScaleOptions]) -> int:
     """Compare ImageBARTs of one, two and three scales at equal parameters and budget: bits, scores, time, edits."""
     from reproductions.scale_study import study_imagebart
 
-    return study_imagebart(options)
+    return study_imagebart(_found(options))
 
 
 def evaluate(options: tyro.conf.OmitArgPrefixes[EvaluateOptions]) -> int:
@@ -192,6 +199,15 @@ def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
     from reproductions import corruptions
 
     return corruptions.study(options)
+
+
+def _found(options: Given) -> Given:
+    """The options with their autoencoder found; a mistake ends the command."""
+    try:
+        return with_autoencoder(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -1,14 +1,15 @@
 """What the commands about denoisers take; imports nothing heavy, so that `--help` comes at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import arg
 
 from reproductions import recipe_names
 from reproductions.recipe_names import listed
 
+Given = TypeVar("Given", bound="DenoiserOptions")
 FIRST = "Name of a recipe (the one that fits); the published ones want --resolution 256."
 
 
@@ -21,7 +22,7 @@ class DenoiserOptions:
     condition: Literal["none", "class", "caption"] = "none"
     """What samples are made for: nothing, one of the classes of the data, or a caption."""
     autoencoder: Path | None = None
-    """Folder `autoencoder` that `conprediff train autoencoder` wrote."""
+    """What `conprediff train autoencoder` wrote (its --out), or a folder `autoencoder` there or from elsewhere."""
     resolution: int = 32
     """Side of the pictures."""
     preset: str | None = None
@@ -75,6 +76,22 @@ class DenoiserOptions:
     """With --dry-run: devices that share every batch."""
     achieved: float = 1e14
     """With --dry-run: floating-point operations a second that one device achieves."""
+
+
+def with_autoencoder(options: Given) -> Given:
+    """The options with the folder of the autoencoder itself, where that of the run was given that trained it.
+
+    Raises:
+        ValueError: for a run that trained none, or several.
+    """
+    run = options.autoencoder
+    if run is None or not (run / "stages").is_dir():
+        return options
+    found = [path for path in sorted(run.glob("stages/*/autoencoder/config.json")) if "." not in path.parents[1].name]
+    if len(found) != 1:
+        there = ": " + ", ".join(str(path.parent) for path in found) if found else ""
+        raise ValueError(f"--autoencoder: {run} holds {len(found) or 'no'} finished autoencoders{there}; give one")
+    return replace(options, autoencoder=found[0].parent)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,10 @@ def choose_columns(features: "Features", image: str, caption: str | None) -> str
         usable = (c for c in CAPTION_COLUMNS if c in features and (c != "label" or isinstance(features[c], ClassLabel)))
         caption = next(usable, None)
         if caption is None:
-            raise ValueError(f"data: no captions found; the columns are: {there} (choose with --caption-column)")
+            raise ValueError(
+                f"data: no captions found; the columns are: {there} (choose with --caption-column; for a folder, write "
+                'metadata.jsonl beside the pictures, a line {"file_name": "a.jpg", "text": "what it shows"} for each)'
+            )
     if caption not in features:
         raise ValueError(
             f"data: no caption column {caption!r}; the columns are: {there} (choose with --caption-column)"
