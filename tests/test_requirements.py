@@ -50,6 +50,20 @@ def test_what_is_asked_for_is_followed_through_extras_and_circles() -> None:
     assert requirements.closure(("llvm", ""), ASKS.__getitem__) == set()
 
 
+def test_a_tree_opens_each_distribution_once() -> None:
+    lines = requirements.tree({("torch", ""), ("numba", ""), ("blas", "")}, set(), ASKS.__getitem__)
+    assert list(lines) == [
+        "- blas",
+        "- numba",
+        "  - cuda",
+        "  - llvm",
+        "- torch",
+        "  - alpha",
+        "    - torch (above)",
+        "  - cuda (above)",
+    ]
+
+
 def test_this_environment_tells_what_pytest_asks_for() -> None:
     assert {"pluggy", "iniconfig", "packaging"} <= requirements.closure(("pytest", ""))
     assert requirements.read_installed("pytest").licence == "MIT"

@@ -33,6 +33,10 @@ READ = {"cuda-toolkit": "NVIDIA; holds nothing, and asks for the distributions t
 
 Node = tuple[str, str]
 """A distribution and one of its extras; `""` for itself."""
+FOLDERS = {
+    tomllib.loads(path.read_text())["project"]["name"]: path.parent for path in ROOT.glob("packages/*/pyproject.toml")
+}
+"""Where each package's sources stand, by the name that it is installed under."""
 
 
 @dataclass(frozen=True)
@@ -103,22 +107,39 @@ def refused(installed: Iterable[Installed]) -> Iterator[str]:
             yield f"{each.name} {each.version} comes under {each.licence!r}: read it, and note it here, in READ"
 
 
-def megabytes(size: int) -> str:
-    """A size for people."""
-    return f"{size / 1e6:.1f}" if size < 1e8 else f"{size / 1e6:.0f}"
+def tree(asked: set[Node], shown: set[str], asked_for: Callable[[Node], set[Node]] = asked_for) -> Iterator[str]:
+    """A line for each distribution that is asked for; what it asks for stands below it, unless that was `shown`."""
+    for name in sorted({each for each, _ in asked}):
+        below = set().union(*(asked_for(node) for node in asked if node[0] == name))
+        new = name not in shown
+        shown.add(name)
+        yield f"- {name}" + ("" if new or not below else " (above)")
+        if new:
+            yield from (f"  {line}" for line in tree(below, shown, asked_for))
 
 
 def table_of_sizes(packages: Mapping[str, Sequence[str]], installed: Mapping[str, Installed]) -> Iterator[str]:
     """A line for each package: what it asks for, how much that brings, and what each extra adds."""
-    yield "| package | asks for | distributions behind those | torch and its own, MB | the rest, MB | extras add, MB |"
-    yield "|---|---|---|---|---|---|"
+    yield "| package | itself, MB | asks for | behind those | torch and its own, MB | the rest, MB | extras add, MB |"
+    yield "|---|---|---|---|---|---|---|"
     torch = {"torch", *closure(("torch", ""))}
     for name, extras in packages.items():
         everything, direct = closure((name, "")), {each for each, _ in asked_for((name, ""))}
         added = {extra: closure((name, extra)) - everything for extra in extras}
+        own = sum(path.stat().st_size for path in FOLDERS[name].glob("src/**/*.py")) / 1e6
         sizes = [total(everything & torch, installed), total(everything - torch, installed)]
         more = ", ".join(f"`{extra}` {total(new, installed)}" for extra, new in added.items()) or "-"
-        yield f"| {name} | {', '.join(sorted(direct))} | {len(everything - direct)} | {' | '.join(sizes)} | {more} |"
+        cells = [name, f"{own:.1f}", ", ".join(sorted(direct)), str(len(everything - direct)), *sizes, more]
+        yield f"| {' | '.join(cells)} |"
+
+
+def trees(packages: Iterable[str]) -> Iterator[str]:
+    """What each package asks for, and what that asks for; each distribution is opened once."""
+    shown: set[str] = set()
+    for name in packages:
+        yield f"\n```\n{name}"
+        yield from tree(asked_for((name, "")), shown)
+        yield "```"
 
 
 def total(names: Iterable[str], installed: Mapping[str, Installed]) -> str:
@@ -146,6 +167,7 @@ def page(packages: Mapping[str, Sequence[str]], installed: Mapping[str, Installe
         "What `pip install` of each package brings on Linux, at the versions of `constraints.txt`; sizes as unpacked."
     )
     lines = [f"{NOTICE}# What comes along\n\n{about}\n", *table_of_sizes(packages, installed)]
+    lines += ["\nWhat asks for what, without extras:", *trees(packages)]
     lines += ["\nLicences, as each distribution states its own:\n", *table_of_licences(packages, installed)]
     return "\n".join(lines) + "\n"
 
