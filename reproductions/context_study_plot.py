@@ -50,8 +50,8 @@ def _panel(axes: Axes, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     axes.grid(axis="x", color="#ececf0", lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    side = "left" if better == "lower" else "right"
-    axes.set_xlabel(f"difference in {metric}; {side} of zero the context loss helps")
+    helps = "← context loss helps" if better == "lower" else "context loss helps →"
+    axes.set_xlabel(f"difference in {metric}   ({helps})")
 
 
 def _colour(said: Mapping[str, Any], better: str) -> str:

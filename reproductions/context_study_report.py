@@ -1,26 +1,24 @@
 """The study of the context loss as `study.json`, `study.md`, `manifest.json`, and a plot of all differences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reproductions.artefacts import Stage, plain, write_json
 from reproductions.collect import over_seeds, read
+from reproductions.context_pairs import SECONDS, STEPS, WITHOUT, Pair, Studied
 from reproductions.context_study_plot import draw
+from reproductions.data import DIGITS
+from reproductions.experiment import Family, Model
 from reproductions.findings import Better, MetricInfo
 from reproductions.markdown import ARROWS, table
 from reproductions.numerals import duration, figure, interval, signed
 from reproductions.paired import Compared, compared
+from reproductions.picture_tables import Run
 from reproductions.provenance import provenance
+from reproductions.shapes import SETS
 from reproductions.table_report import MEANINGS
-
-if TYPE_CHECKING:
-    from reproductions.context_study import Pair, Studied
-    from reproductions.experiment import Family, Model
-    from reproductions.picture_tables import Run
 
 LOSS = MetricInfo("denoising loss", Better.LOWER, "Mean loss of the denoiser alone, over the last tenth of training.")
 Values = Mapping[str, Mapping[int, float]]
@@ -38,28 +36,12 @@ def section(
     values = {model: values_of(by_seed, root) for model, by_seed in runs.items()}
     metrics = metrics_of(next(iter(values.values())))
     flat = [(family, pair) for family, each in pairs.items() for pair in each]
-    tested = {
-        metric.name: compared([(values[pair.ours][metric.name], values[pair.theirs][metric.name]) for _, pair in flat])
-        for metric in metrics
-    }
-    rows = []
-    for i, (family, pair) in enumerate(flat):
-        took = studied.took(family, root)
-        rows.append(
-            {
-                "family": str(family),
-                "pair": pair.name,
-                "ours": studied.ground.name_of(pair.ours),
-                "theirs": studied.ground.name_of(pair.theirs),
-                "step ratio": took.get(pair.name, took["equal steps"])["milliseconds"]
-                / took["without"]["milliseconds"],
-                "steps": [steps_of(runs[model]) for model in (pair.ours, pair.theirs)],
-                "seconds": [seconds_of(runs[model], receipts) for model in (pair.ours, pair.theirs)],
-                "differences": {metric.name: _said(tested[metric.name][i], metric) for metric in metrics},
-            }
-        )
+    rows = [_row(studied, family, pair, runs, receipts, root) for family, pair in flat]
+    for metric in metrics:
+        found = compared([(values[pair.ours][metric.name], values[pair.theirs][metric.name]) for _, pair in flat])
+        for row, one in zip(rows, found, strict=True):
+            row["differences"][metric.name] = _said(one, metric)
     facts = read(studied.ground.data, root, "facts.json")
-    named = {studied.ground.name_of(model): _means(found) for model, found in values.items()}
     return {
         "data": studied.ground.title,
         "note": facts["note"],
@@ -69,7 +51,7 @@ def section(
         "comparisons": len(rows),
         "metrics": {metric.name: [metric.better.value, metric.meaning] for metric in metrics},
         "rows": rows,
-        "values": named,
+        "values": {studied.ground.name_of(model): _means(found) for model, found in values.items()},
         "ceiling": {
             name: {metric: found.mean for metric, found in over_seeds({0: read(stage, root, "scores.json")}).items()}
             for name, stage in studied.ceiling.items()
@@ -77,6 +59,28 @@ def section(
         "timing": {str(family): studied.took(family, root) for family in studied.case.families},
         "stages": {stage.name: stage.digest for stage in _stages(studied, runs)},
         "sizes": plain(studied.case.sizes),
+    }
+
+
+def _row(
+    studied: Studied,
+    family: Family,
+    pair: Pair,
+    runs: Mapping[Model, Mapping[int, Run]],
+    receipts: Mapping[str, Mapping[str, Any]],
+    root: Path,
+) -> dict[str, Any]:
+    both = pair.ours, pair.theirs
+    ours, theirs = map(studied.ground.name_of, both)
+    return {
+        "family": str(family),
+        "pair": pair.name,
+        "ours": ours,
+        "theirs": theirs,
+        "step ratio": step_ratio(studied.took(family, root), pair.name),
+        "steps": [steps_of(runs[model]) for model in both],
+        "seconds": [seconds_of(runs[model], receipts) for model in both],
+        "differences": {},
     }
 
 
@@ -96,6 +100,11 @@ def metrics_of(values: Values) -> list[MetricInfo]:
     """What the scores mean, the first of them being what the study is about."""
     known = [MetricInfo(name, *meaning) for start, *meaning in MEANINGS for name in values if name.startswith(start)]
     return [*known, LOSS]
+
+
+def step_ratio(took: Mapping[str, Mapping[str, float]], name: str) -> float:
+    """Time of a step with a context loss over that of a step without; at equal seconds the loss is the default's."""
+    return took.get(name, took[STEPS])["milliseconds"] / took[WITHOUT]["milliseconds"]
 
 
 def steps_of(runs: Mapping[int, Run]) -> int:
@@ -175,7 +184,7 @@ def markdown(profile: str, sections: Sequence[Section], command: str) -> str:
 
 
 def _absent(sections: Sequence[Section]) -> list[str]:
-    if any(each["data"] not in ("digits", "shapes", "shapes-hard") for each in sections):
+    if any(each["data"] not in (DIGITS, *SETS) for each in sections):
         return []
     return ["No photographs were given: `--data digits,shapes,PATH` adds them.", ""]
 
@@ -216,7 +225,7 @@ def _cells(row: Mapping[str, Any], metrics: Mapping[str, MetricInfo]) -> list[st
 def _budget(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the budgets were, in steps and in seconds."""
     by_name = {row["pair"]: row for row in rows}
-    steps, seconds = by_name["equal steps"], by_name["equal seconds"]
+    steps, seconds = by_name[STEPS], by_name[SECONDS]
     with_loss, without = (duration(each) for each in steps["seconds"])
     return [
         f"A step with the context loss takes {steps['step ratio']:.3f} times as long as without it (medians of steps "

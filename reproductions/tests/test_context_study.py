@@ -11,10 +11,11 @@ import torch
 from scipy.stats import ttest_rel
 
 from context_prediction import Border, chamfer, energy_distance
-from reproductions import context_study, context_study_report
+from reproductions import context_study
 from reproductions.artefacts import plain, upstream
-from reproductions.context_study import ABLATIONS, DEFAULT, SECONDS, STEPS, Studied
+from reproductions.context_pairs import ABLATIONS, DEFAULT, SECONDS, STEPS, WITHOUT, Studied, goals_of
 from reproductions.context_study_options import ContextStudyOptions
+from reproductions.context_study_report import LOSS
 from reproductions.experiment import AblatedContext, Beyond, Context, Fading, Family, Matching, Model, Reading
 from reproductions.findings import Better, MetricInfo
 from reproductions.paired import compared, holm
@@ -140,7 +141,7 @@ def test_equal_seconds_are_whole_steps_and_no_fewer(digits: Studied, ratio: floa
 def test_the_ratio_is_that_of_the_timed_steps(digits: Studied, tmp_path: Path) -> None:
     folder = digits.timings[Family.DDPM].folder(tmp_path)
     folder.mkdir(parents=True)
-    took = {context_study.WITHOUT: {"milliseconds": 20.0}, STEPS: {"milliseconds": 25.0}}
+    took = {WITHOUT: {"milliseconds": 20.0}, STEPS: {"milliseconds": 25.0}}
     (folder / "timing.json").write_text(json.dumps(took))
     assert digits.ratio(Family.DDPM, tmp_path) == 1.25
 
@@ -148,7 +149,7 @@ def test_the_ratio_is_that_of_the_timed_steps(digits: Studied, tmp_path: Path) -
 def test_stages_have_names_of_their_own_and_seeds_come_in_turn(digits: Studied) -> None:
     """Oracle: names against digests, of which two that differ would write to one folder of curves."""
     runs = digits.runs(digits.pairs({Family.DDPM: 2.0, Family.VQ_DIFFUSION: 2.0}))
-    goals = context_study.goals_of(runs)
+    goals = goals_of(runs)
     stages = upstream([*digits.timings.values(), *goals])
     assert len({stage.name for stage in stages}) == len({stage.digest for stage in stages}) == len(stages)
     seeds = [int(re.search(r"seed (\d)", stage.name)[1]) for stage in goals]
@@ -228,4 +229,4 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "stages").glob("*/stage.json")} == before
     assert (tmp_path / "study.md").read_text() == text
     assert "No photographs were given" in text
-    assert context_study_report.LOSS.name in text
+    assert LOSS.name in text
