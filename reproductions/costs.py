@@ -18,8 +18,12 @@ Example = Callable[[], tuple[Any, ...]]
 WEIGHT = 4
 """Bytes of a weight; AdamW keeps two more numbers of it, and there is its gradient."""
 MOMENTS, GRADIENT = 2 * WEIGHT, WEIGHT
+STORED = 8
+"""Bytes of a number of a sample, at most."""
 ACHIEVED = 1e14
 GIB = 2**30
+COUNTED: dict[str, int] = {}
+"""What `once` has counted."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ def training(
     return {
         "parameters": parameters,
         "steps": settings.steps,
-        "flops": operations(network, given) * settings.batch * settings.steps,
+        "flops": once(operations, network, given) * settings.batch * settings.steps,
         "state bytes": parameters * (WEIGHT + GRADIENT + MOMENTS + averaged),
-        "example bytes": kept_bytes(network, given) // (2 if settings.precision == "bf16" else 1),
+        "example bytes": once(kept_bytes, network, given) // (2 if settings.precision == "bf16" else 1),
         "batch": settings.batch,
         "stored bytes": parameters * (2 * WEIGHT + MOMENTS + averaged),
     }
@@ -70,19 +74,37 @@ def training(
 def sampling(build: Build, example: Example, *, samples: int, calls: int, numbers: int) -> Size:
     """Operations of drawing so many samples in so many calls each, and bytes of what is written.
 
-    numbers: that a sample has, of eight bytes at most.
+    numbers: that a sample has.
     """
     network, given = without_memory(build, example)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(*given)
-    return {"flops": counter.get_total_flops() * samples * calls, "stored bytes": samples * numbers * 8}
+    flops = once(forward_operations, network, given) * samples * calls
+    return {"flops": flops, "stored bytes": samples * numbers * STORED}
 
 
 def without_memory(build: Build, example: Example) -> tuple[nn.Module, tuple[Any, ...]]:
     """A network and what it is given, shapes alone."""
     with torch.device("meta"):
         return build(), example()
+
+
+def once(count: Callable[[nn.Module, tuple[Any, ...]], int], network: nn.Module, given: tuple[Any, ...]) -> int:
+    """What `count` gives, which takes seconds, for a network; of several that are alike, as rows and seeds are, once.
+
+    Networks are alike whose layers, parameters and examples have the same shapes.
+    """
+    shapes = [(name, tuple(each.shape)) for name, each in network.named_parameters()]
+    likeness = f"{count.__name__} {network} {shapes} {given}"
+    if likeness not in COUNTED:
+        COUNTED[likeness] = count(network, given)
+    return COUNTED[likeness]
+
+
+def forward_operations(network: nn.Module, given: tuple[Any, ...]) -> int:
+    """Floating-point operations of one example forwards."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(*given)
+    return int(counter.get_total_flops())
 
 
 def operations(network: nn.Module, given: tuple[Any, ...]) -> int:
@@ -168,7 +190,7 @@ def lines(sizes: Mapping[str, Size], machine: Machine) -> list[str]:
     hours = machine.hours(flops)
     days = hours / 24 / machine.devices
     rows.append(
-        f"denoisers alone: {flops:.2e} FLOPs, {stored / GIB:,.1f} GiB of storage, {hours:,.0f} device-hours at "
+        f"networks alone: {flops:.2e} FLOPs, {stored / GIB:,.1f} GiB of storage, {hours:,.0f} device-hours at "
         f"{machine.achieved:.1e} FLOP/s a device (--achieved): {days:,.1f} days on {machine.devices} (--devices)"
     )
     return rows

@@ -3,12 +3,12 @@
 data -> first stage -> tokens | latents | pixels -> denoiser (with or without context) -> samples -> images -> scores
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from reproductions.artefacts import Stage
+from reproductions.artefacts import Desk, Stage
 from reproductions.conditioning import Conditioning
 from reproductions.data import DataSettings
 from reproductions.denoiser_recipes import told_by
@@ -22,6 +22,7 @@ from reproductions.stages import (
     denoising,
     equipping,
     latent_denoising,
+    scale_costs,
     scale_denoising,
     scoring,
     token_denoising,
@@ -30,6 +31,8 @@ from reproductions.stages.token_denoising import Way
 from reproductions.table_profiles import Sizes
 from reproductions.training import TrainingSettings
 
+Run = Callable[[Desk], None]
+Count = Callable[[], Mapping[str, int]]
 TRAINED_AS = {Family.IMPROVED_VQ_DIFFUSION: Family.VQ_DIFFUSION}
 
 
@@ -97,6 +100,8 @@ class Ground:
             kept,
             {"data": self.data},
             size=partial(autoencoding.vq_size if vq else autoencoding.kl_size, kept),
+            cost=partial(autoencoding.vq_cost if vq else autoencoding.kl_cost, kept),
+            shared=True,
         )
 
     def trained(self, model: Model, seed: int) -> Trained:
@@ -111,14 +116,17 @@ class Ground:
         return self._latents(name, trained, seed)
 
     def _tokens(self, name: str, model: Model, seed: int) -> Trained:
-        recipe, first = self.sizes.vq_diffusion, self.sizes.tokens
+        recipe = self.sizes.vq_diffusion
         training = token_denoising.Training(
             replace(recipe, training=_as_long(recipe.training, model, seed)), self.told, importance=False
         )
         inputs = self.coded["tokens"]
-        size = partial(token_denoising.size, training, first.network["codes"], (first.side, first.side))
+        counted = (
+            partial(token_denoising.size, training, *self.codes),
+            partial(token_denoising.cost, training, *self.codes),
+        )
         runs = token_denoising.train, equipping.train_tokens
-        stage = _training(name, runs, training, model.context, inputs, size)
+        stage = _training(name, runs, training, model.context, inputs, counted)
         return Trained(training, stage, (stage,), {**inputs, "model": stage})
 
     def _latents(self, name: str, model: Model, seed: int) -> Trained:
@@ -126,11 +134,10 @@ class Ground:
         recipe = {Family.DDPM: sizes.ddpm, Family.LDM: sizes.ldm, Family.DIT: sizes.dit}[family]
         recipe = replace(recipe, training=_as_long(recipe.training, model, seed))
         training = latent_denoising.Training(recipe, told_by(recipe, self.told))
-        inputs, shape = self.coded["latents"], _latent_shape(sizes.latents)
-        if family is Family.DDPM:
-            inputs, shape = self.coded["pixels"], (3, sizes.profile.resolution, sizes.profile.resolution)
+        inputs, shape = self.coded["pixels" if family is Family.DDPM else "latents"], self.shape(family)
+        counted = partial(latent_denoising.size, training, shape), partial(latent_denoising.cost, training, shape)
         runs = latent_denoising.train, equipping.train_latents
-        stage = _training(name, runs, training, model.context, inputs, partial(latent_denoising.size, training, shape))
+        stage = _training(name, runs, training, model.context, inputs, counted)
         return Trained(training, stage, (stage,), {**inputs, "model": stage})
 
     def _scales(self, name: str, model: Model, seed: int) -> Trained:
@@ -147,8 +154,8 @@ class Ground:
         trainings = []
         for t in range(1, recipe.scales + 1):
             each = scale_denoising.ScaleTraining(training.chain, training.told, t)
-            size = partial(scale_denoising.scale_size, each)
-            trainings.append(_training(f"{name} scale {t}", runs, each, model.context, inputs, size))
+            counted = partial(scale_costs.size, each), partial(scale_costs.cost, each)
+            trainings.append(_training(f"{name} scale {t}", runs, each, model.context, inputs, counted))
         named = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
         model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **named})
         return Trained(training, model, tuple(trainings), {**inputs, "model": model})
@@ -161,12 +168,30 @@ class Ground:
         drawing = denoising.Sampling(
             trained.training, walk, profile.samples, conditions.HELD_OUT, profile.sampling_batch, seed
         )
-        draw = {Family.IMAGEBART: scale_denoising.sample, Family.VQ_DIFFUSION: token_denoising.sample}.get(
-            TRAINED_AS.get(model.family, model.family), latent_denoising.sample
-        )
-        sample = Stage(f"{name} sample", draw, drawing, trained.inputs)
+        draw, cost = self._drawing(model.family, drawing)
+        sample = Stage(f"{name} sample", draw, drawing, trained.inputs, cost=cost)
         decoding = {key: trained.inputs[key] for key in ("autoencoder", "clean") if key in trained.inputs}
         return Stage(f"{name} decode", coding.decode, None, {"samples": sample, **decoding})
+
+    def _drawing(self, family: Family, drawing: denoising.Sampling) -> tuple[Run, Count]:
+        """What draws samples, and counts what that costs."""
+        kind = TRAINED_AS.get(family, family)
+        if kind is Family.IMAGEBART:
+            return scale_denoising.sample, partial(scale_costs.sampling_cost, drawing)
+        if kind is Family.VQ_DIFFUSION:
+            return token_denoising.sample, partial(token_denoising.sampling_cost, drawing, *self.codes)
+        return latent_denoising.sample, partial(latent_denoising.sampling_cost, drawing, self.shape(kind))
+
+    @property
+    def codes(self) -> tuple[int, tuple[int, int]]:
+        """Number of the codes of tokens, and their grid."""
+        first = self.sizes.tokens
+        return first.network["codes"], (first.side, first.side)
+
+    def shape(self, family: Family) -> tuple[int, int, int]:
+        """Shape of what a model of latents or pixels draws."""
+        side = self.sizes.profile.resolution
+        return (3, side, side) if family is Family.DDPM else _latent_shape(self.sizes.latents)
 
     def walk(self, family: Family) -> Any:
         """How a model draws; Improved VQ-Diffusion by its purity prior, and under guidance where there is a condition.
@@ -219,18 +244,21 @@ class Ground:
 
 def _training(
     name: str,
-    runs: tuple[Any, Any],
+    runs: tuple[Run, Run],
     training: Any,
     context: AnyContext | None,
     inputs: Mapping[str, Stage],
-    size: Any,
+    counted: tuple[Count, Count],
 ) -> Stage:
-    """The stage of a training, of which `runs` are the functions without and with the context loss."""
-    plain, equipped = runs
-    if context is None:
-        return Stage(f"{name} train", plain, training, inputs, size=size, shared=True)
-    settings = equipping.Equipped(training, context)
-    return Stage(f"{name} train", equipped, settings, inputs, size=size, shared=True)
+    """The stage of a training.
+
+    runs: the functions without and with the context loss; counted: size and cost, in which the head is left out.
+    """
+    run, settings = runs[0], training
+    if context is not None:
+        run, settings = runs[1], equipping.Equipped(training, context)
+    size, cost = counted
+    return Stage(f"{name} train", run, settings, inputs, size=size, cost=cost, shared=True)
 
 
 def _as_long(training: TrainingSettings, model: Model, seed: int) -> TrainingSettings:

@@ -10,6 +10,7 @@ from reproductions.artefacts import Stage, upstream
 from reproductions.choices import chosen
 from reproductions.command import describe
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
+from reproductions.costs import Machine
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Row, Table
 from reproductions.located import Located
@@ -90,12 +91,14 @@ def reproduce(
         sizes = sizes_named(options.profile)
         rows = table.select(options.rows)
         seeds = tuple(range(repeats if sizes.repeated else 1)) if options.seeds is None else parse_seeds(options.seeds)
+        machine = Machine(options.devices, options.achieved)
+        machine.check()
         grounds = grounds_of(sizes, options)
         planned = plan(rows, grounds, seeds)
         slug = "-".join(name.strip("./").replace("/", "-") for name in names_of(options.data))
         out = options.out or Path("outputs") / f"{table.name}-{sizes.name}-{slug}"
         if options.dry_run:
-            print(describe(upstream(planned.goals), out))
+            print(describe(upstream(planned.goals), out, machine))
             return 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -29,6 +29,7 @@ class Flow:
     training: Callable[..., Any]
     sampling: Callable[..., Any]
     autoencoder_size: Callable[[Any], Mapping[str, int]]
+    autoencoder_cost: Callable[[Any], Mapping[str, int]]
     denoiser_size: Callable[[Any, FirstStage], Mapping[str, int]]
     denoiser_cost: Callable[[Any, FirstStage], Mapping[str, int]]
     sampling_cost: Callable[[Any, FirstStage], Mapping[str, int]]
@@ -44,6 +45,7 @@ FLOWS = {
         discrete.Training,
         discrete.Sampling,
         autoencoding.vq_size,
+        autoencoding.vq_cost,
         discrete.size,
         discrete.cost,
         discrete.sampling_cost,
@@ -57,6 +59,7 @@ FLOWS = {
         continuous.Training,
         continuous.Sampling,
         autoencoding.kl_size,
+        autoencoding.kl_cost,
         continuous.size,
         continuous.cost,
         continuous.sampling_cost,
@@ -116,6 +119,7 @@ def plan(
                 rebuilt,
                 {"data": source},
                 size=partial(flow.autoencoder_size, rebuilt),
+                cost=partial(flow.autoencoder_cost, rebuilt),
             )
             reconstructions[name] = Stage(
                 f"{name} reconstructions",

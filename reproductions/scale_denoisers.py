@@ -26,7 +26,15 @@ from reproductions.denoisers import (
 )
 from reproductions.scale_recipes import captions_of, chain, preset_of
 from reproductions.scale_report import write_training
-from reproductions.stages import conditions, denoiser_scores, denoising, preparing, scale_denoising, scale_editing
+from reproductions.stages import (
+    conditions,
+    denoiser_scores,
+    denoising,
+    preparing,
+    scale_costs,
+    scale_denoising,
+    scale_editing,
+)
 from reproductions.stages.scale_walks import Walk
 
 EDITED = 6
@@ -92,7 +100,8 @@ def plan_imagebart(options: ScaleOptions, preset: str, *, jointly: bool = False)
 
     def drawn(walk: Walk) -> Stage:
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
-        return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs)
+        cost = partial(scale_costs.sampling_cost, drawing)
+        return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs, cost=cost)
 
     bounding = scale_denoising.Bounding(training, options.held_out, SAMPLING_BATCH, options.seed)
     bound = Stage(f"{name} bound", scale_denoising.bound, bounding, inputs)
@@ -111,7 +120,8 @@ def _scale(training: scale_denoising.Training, scale: int | None, inputs: Mappin
         scale_denoising.train_scale,
         settings,
         inputs,
-        size=partial(scale_denoising.scale_size, settings),
+        size=partial(scale_costs.size, settings),
+        cost=partial(scale_costs.cost, settings),
         shared=True,
     )
 

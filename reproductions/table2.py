@@ -3,7 +3,7 @@
 Source: ConPreDiff Table 2
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reproductions.artefacts import Stage
+from reproductions.artefacts import Desk, Stage
+from reproductions.costs import Size
 from reproductions.data import Split
 from reproductions.experiment import Context, Family, Kind, Model, Row, Table
 from reproductions.findings import Better, Illustration
@@ -19,7 +20,7 @@ from reproductions.located import Located
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run, reproduce
 from reproductions.sampled_rows import OF_LATENTS, model_of, on
-from reproductions.stages import conditions, painting
+from reproductions.stages import conditions, latent_denoising, painting, scale_costs, token_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind
 from reproductions.table_options import InpaintingTableOptions
 from reproductions.table_profiles import Sizes
@@ -126,9 +127,6 @@ def run_of(ground: Ground, model: Model, seed: int, lpips: tuple[Located, ...]) 
     trained, how = ground.trained(model, seed), ground.sizes.repainting
     name = f"{ground.called}{ground.name_of(model)} seed {seed}"
     kinds = masks_for(model.family, ground.sizes)
-    fill = {Family.VQ_DIFFUSION: painting.by_tokens, Family.IMAGEBART: painting.by_scales}.get(
-        model.family, painting.by_latents
-    )
     filled = {}
     for kind in kinds:
         guidance = getattr(ground.walk(model.family), "guidance", 1.0)
@@ -141,10 +139,25 @@ def run_of(ground: Ground, model: Model, seed: int, lpips: tuple[Located, ...]) 
             ground.sizes.profile.sampling_batch,
             jumps=model.family is Family.DDPM,
         )
-        filled[f"filled {kind.name}"] = Stage(f"{name} {kind.name}", fill, settings, trained.inputs)
+        fill, cost = _filling(ground, model.family, settings)
+        filled[f"filled {kind.name}"] = Stage(f"{name} {kind.name}", fill, settings, trained.inputs, cost=cost)
     reading = {key: stage for key, stage in ground.reading.items() if key != "real"}
     comparing = painting.Comparing(ground.space, lpips, kinds, how.number)
     return Run(trained.trainings, None, Stage(f"{name} distances", painting.compare, comparing, {**reading, **filled}))
+
+
+def _filling(
+    ground: Ground, family: Family, settings: painting.Painting
+) -> tuple[Callable[[Desk], None], Callable[[], Size]]:
+    """What fills pictures in, and counts what that costs."""
+    training, how = settings.training, settings.how
+    if family is Family.IMAGEBART:
+        return painting.by_scales, partial(scale_costs.drawing_cost, training, how.number, how.chains)
+    if family is Family.VQ_DIFFUSION:
+        calls = settings.calls(ground.sizes.tokens.side**2)
+        return painting.by_tokens, partial(token_denoising.drawing_cost, training, *ground.codes, how.number, calls)
+    cost = partial(latent_denoising.drawing_cost, training, ground.shape(family), how.number, settings.calls(None))
+    return painting.by_latents, cost
 
 
 def masks_for(family: Family, sizes: Sizes) -> tuple[MaskKind, ...]:

@@ -25,7 +25,11 @@ class TableOptions:
     out: Path | None = None
     """Where everything is written (outputs/<table>-<profile>-<data>)."""
     dry_run: bool = False
-    """Print the plan and stop."""
+    """Print the plan, with its parameters, operations, memory, storage and device-hours, and stop."""
+    devices: int = 1
+    """With --dry-run: devices that share every batch."""
+    achieved: float = 1e14
+    """With --dry-run: floating-point operations a second that one device achieves."""
     image_column: str = "image"
     """Column of a data set that holds the images."""
     label_column: str = "label"

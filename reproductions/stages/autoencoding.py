@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from reproductions import costs
 from reproductions.artefacts import Desk
 from reproductions.data import Split
 from reproductions.settings import FirstStage
@@ -241,3 +242,35 @@ def _size(kind: type[Autoencoder], settings: Reconstructing) -> Mapping[str, int
     with torch.device("meta"):
         count = sum(p.numel() for p in build(kind, settings.stage).parameters())
     return {"parameters": count, "steps": settings.stage.training.steps}
+
+
+def vq_cost(settings: Reconstructing) -> costs.Size:
+    """What training a VQ autoencoder costs, without the adversary and the network of a perceptual distance."""
+    return _cost(VQAutoencoder, settings.stage)
+
+
+def kl_cost(settings: Reconstructing) -> costs.Size:
+    """What training a KL autoencoder costs, likewise."""
+    return _cost(KLAutoencoder, settings.stage)
+
+
+class ThereAndBack(nn.Module):
+    """An autoencoder as `costs` calls it: the choice of codes, which is no gradient's way, is left out."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        if isinstance(self.autoencoder, TokenAutoencoder):
+            rebuilt: Tensor = self.autoencoder(images, quantise=False).images
+        else:
+            rebuilt = self.autoencoder(images).images
+        return rebuilt
+
+
+def _cost(kind: type[Autoencoder], stage: FirstStage) -> costs.Size:
+    side = stage.network["resolution"]
+    return costs.training(
+        lambda: ThereAndBack(build(kind, stage)), lambda: (torch.zeros(1, 3, side, side),), stage.training
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,6 +54,22 @@ class Painting:
     batch: int
     jumps: bool = False
 
+    @property
+    def resampling(self) -> Resampling | None:
+        """RePaint's jumps, where they are made."""
+        return Resampling((Jump(self.how.length, self.how.passes),)) if self.jumps else None
+
+    def token_steps(self, tokens: int) -> int:
+        """Steps in which so many tokens are filled in."""
+        return min(int(self.training.denoiser.steps), tokens)
+
+    def calls(self, tokens: int | None) -> int:
+        """Calls of a denoiser of so many tokens, or of latents (None), for one picture: one at every step down."""
+        steps = self.how.steps if tokens is None else self.token_steps(tokens)
+        if self.resampling is not None:
+            steps = sum(one > next_ for one, next_ in pairwise(self.resampling.path(steps)))
+        return steps * (1 if self.guidance == 1 else 2)
+
 
 def by_latents(desk: Desk) -> None:
     """Fill in by a denoiser of latents or pixels, with or without RePaint's jumps: `images.safetensors`."""
@@ -65,7 +82,7 @@ def by_latents(desk: Desk) -> None:
         steps=how.steps,
         guidance=settings.guidance,
         clip=recipe.clip,
-        resampling=Resampling((Jump(how.length, how.passes),)) if settings.jumps else None,
+        resampling=settings.resampling,
     )
     _fill(desk, module, way, recipe.training.precision)
 
@@ -74,10 +91,9 @@ def by_tokens(desk: Desk) -> None:
     """Fill masked tokens in by VQ-Diffusion, the most certain ones first: `images.safetensors`."""
     settings: Painting = desk.settings
     module, clean = token_denoising.trained(desk, settings.training)
-    recipe = settings.training.denoiser
-    steps = min(recipe.steps, clean.shape[0])
+    steps = settings.token_steps(clean.shape[0])
     way = filling.by_tokens(module, clean, steps=steps, guidance=settings.guidance, route=FewerTokens())
-    _fill(desk, module, way, recipe.training.precision)
+    _fill(desk, module, way, settings.training.denoiser.training.precision)
 
 
 def by_scales(desk: Desk) -> None:

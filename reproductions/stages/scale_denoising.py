@@ -264,10 +264,3 @@ def bound(desk: Desk) -> None:
 def read_json(folder: Any, name: str) -> Any:
     """What a stage wrote."""
     return json.loads((folder / name).read_text())
-
-
-def scale_size(settings: ScaleTraining) -> Mapping[str, int]:
-    """Size of a scale and its training, for the plan."""
-    captions = settings.told.captions
-    words = None if captions is None else Words(captions.vocabulary, captions.length)
-    return denoising.size(lambda: network(settings, settings.scale, words), settings.chain.training)

@@ -63,9 +63,8 @@ class Walk:
         truncated = "" if self.truncation is None else f" truncation {self.truncation:g}"
         return f"{self.way} {self.steps} guidance {self.guidance:g}{truncated}"
 
-    @property
-    def calls(self) -> int:
-        """How many times the network is asked for one sample; the released stride ends with one call more, at t = 1."""
+    def calls(self, _: Discrete) -> int:
+        """How many times the network of any recipe is asked for one sample; the released stride ends with one call more, at t = 1."""
         return (self.steps + (self.way is Way.RELEASED)) * (1 if self.guidance == 1 else 2)
 
     def check(self, levels: int, tokens: int) -> None:
@@ -177,7 +176,9 @@ def cost(settings: Training, codes: int, grid: tuple[int, int]) -> costs.Size:
 
 def sampling_cost(settings: denoising.Sampling, codes: int, grid: tuple[int, int]) -> costs.Size:
     """What drawing costs."""
-    return drawing_cost(settings.training, codes, grid, settings.number, settings.walk.calls)
+    return drawing_cost(
+        settings.training, codes, grid, settings.number, settings.walk.calls(settings.training.denoiser)
+    )
 
 
 def drawing_cost(training: Training, codes: int, grid: tuple[int, int], number: int, calls: int) -> costs.Size:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reproductions import charts, figure4, figure5, sampled_rows, table2, table3
+from reproductions import charts, costs, figure4, figure5, sampled_rows, table2, table3
 from reproductions.artefacts import Desk, Stage, plain, upstream
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
@@ -120,13 +120,17 @@ COMMANDS = {
     ("profile", "name"),
     [("smoke", "table3"), ("cpu", "table2"), ("gpu", "figure5"), ("paper", "figure4")],
 )
-def test_every_profile_can_be_planned(profile: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_profile_can_be_planned(
+    profile: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "once", lambda *_: 1)
     _, run, options = COMMANDS[name]
     assert run(options(profile=profile, data="shapes,digits", dry_run=True, seeds="0,1")) == 0
     said = capsys.readouterr().out
     assert f"shapes {'DDPM' if name == 'table2' else 'LDM'} with context 3 seed 1 train" in said
     assert "digits LDM seed 0 train" in said
     assert "done" not in said
+    assert "device-hours" in said
 
 
 def test_stages_are_shared_between_rows_and_have_names_of_their_own() -> None:
@@ -147,6 +151,7 @@ def test_stages_are_shared_between_rows_and_have_names_of_their_own() -> None:
         ({"features": "nothing"}, "no feature space and no file 'nothing'"),
         ({"condition": "class"}, "shapes has no labels"),
         ({"seeds": "x"}, "different whole numbers"),
+        ({"devices": 0}, "--devices must be at least 1"),
     ],
 )
 def test_mistakes_are_named(changed: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]) -> None:

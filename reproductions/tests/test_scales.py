@@ -23,7 +23,7 @@ from reproductions.generation_options import InpaintOptions, SampleOptions
 from reproductions.scale_denoisers import plan_imagebart, train_imagebart
 from reproductions.scale_recipes import chain, fitted, preset_of
 from reproductions.scale_study import plan_study, study_imagebart
-from reproductions.stages import scale_denoising
+from reproductions.stages import scale_costs, scale_denoising
 from reproductions.stages.autoencoding import PRESETS
 from reproductions.stages.captioning import BytePairs
 from reproductions.stages.discrete import SCALE_PRESETS, Filter
@@ -83,7 +83,7 @@ def test_small_chains_have_as_many_parameters_whatever_their_scales() -> None:
         recipe = chain(f"small-{scales}", codes=256, grid=(8, 8), classes=10)
         settings = scale_denoising.Training(recipe, Conditioning(Kind.NONE))
         sizes = [
-            scale_denoising.scale_size(scale_denoising.ScaleTraining(recipe, settings.told, t))["parameters"]
+            scale_costs.size(scale_denoising.ScaleTraining(recipe, settings.told, t))["parameters"]
             for t in range(1, scales + 1)
         ]
         counts.append(sum(sizes) * recipe.training.samples)

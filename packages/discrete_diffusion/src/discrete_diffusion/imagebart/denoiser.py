@@ -49,7 +49,7 @@ def source_tokens(
         wanted = "none: the model is unconditional" if prefix == 0 else f"tokens ({len(t)}, {prefix}), or labels for 1"
         raise ValueError(f"condition: expected {wanted}; got {None if condition is None else tuple(condition.shape)}")
     tokens = torch.cat([t[:, None], given + offset], 1)
-    if not torch.compiler.is_compiling() and (int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary):
+    if has_values(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary):
         raise ValueError(
             f"t and condition: the model embeds tokens 0 to {vocabulary - 1}, these reach from {int(tokens.min())} "
             f"to {int(tokens.max())} (with an offset of {offset}); build it with a larger vocabulary"
@@ -66,5 +66,10 @@ def check_tokens(name: str, x: Tensor, grid: tuple[int, int], codes: int) -> Non
     h, w = grid
     if x.ndim != 2 or x.shape[1] != h * w:
         raise ValueError(f"{name}: expected tokens (b, {h * w}) for a grid of {h} x {w}, got {tuple(x.shape)}")
-    if not torch.compiler.is_compiling() and x.numel() and (int(x.min()) < 0 or int(x.max()) >= codes):
+    if has_values(x) and (int(x.min()) < 0 or int(x.max()) >= codes):
         raise ValueError(f"{name}: tokens must be in 0 .. {codes - 1}, got {int(x.min())} to {int(x.max())}")
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether there is something to look at: not while compiling, nor in tensors that have a shape alone."""
+    return x.numel() > 0 and not x.is_meta and not torch.compiler.is_compiling()

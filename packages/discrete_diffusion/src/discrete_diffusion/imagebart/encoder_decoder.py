@@ -10,7 +10,7 @@ from discrete_diffusion._types import Logits, Times, Tokens
 from discrete_diffusion.blocks import to_grid
 from discrete_diffusion.denoiser import Prediction
 from discrete_diffusion.imagebart._types import Labels, OneLogits, OneToken, Prefix, Source
-from discrete_diffusion.imagebart.denoiser import Decoding, check_tokens, source_tokens
+from discrete_diffusion.imagebart.denoiser import Decoding, check_tokens, has_values, source_tokens
 from discrete_diffusion.imagebart.forward_process import Multinomial
 from discrete_diffusion.imagebart.layers import Stack, initialise
 from discrete_diffusion.imagebart.linear import Linear
@@ -87,7 +87,7 @@ class EncoderDecoder(nn.Module, PyTorchModelHubMixin):
             ValueError: if tokens, scales or condition are not those that the model was built for.
         """
         check_tokens("x_t", x_t, self.grid, self.codes)
-        if self.process is not None and not 1 <= int(t.min()) <= int(t.max()) <= self.process.scales:
+        if self.process is not None and has_values(t) and not 1 <= int(t.min()) <= int(t.max()) <= self.process.scales:
             raise ValueError(f"t must be in 1 .. {self.process.scales}, got {t.tolist()}")
         before = source_tokens(t, condition, prefix=self.prefix, offset=self.prefix_offset, vocabulary=self.vocabulary)
         x = self.source_tokens(torch.cat([before, x_t], 1)) + self.source_positions.weight
