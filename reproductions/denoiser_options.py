@@ -45,7 +45,7 @@ class DenoiserOptions:
     steps: int | None = None
     """Steps of the sampler (the recipe's)."""
     guidance: float | None = None
-    """Scale of guidance; 1 is none (the recipe's)."""
+    """Scale of guidance of the samples; 1 is none (the recipe's). Nothing is trained again for it, nor for --steps."""
     against: Literal["held_out", "train"] = "held_out"
     """Pictures that samples are scored against, and whose captions they are drawn for."""
     features: Path | None = None

@@ -152,7 +152,8 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         cost = partial(token_denoising.sampling_cost, drawing, coder.codes, (side, side))
         return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model}, cost=cost)
 
-    walk = token_denoising.Walk(recipe.steps, told.guidance(recipe.guidance), recipe.truncation)
+    drawing = drawn_by(recipe, options)
+    walk = token_denoising.Walk(drawing.steps, told.guidance(drawing.guidance), recipe.truncation)
     filled = filling.Filling(training, walk.steps, walk.guidance, None, FILLED, options.seed)
     fill = Stage("inpainting", filling.tokens, filled, {**inputs, "model": model})
     return plan_of("discrete", options, inputs, model, side * side, drawn, walk, fill)
@@ -181,20 +182,16 @@ def token_inputs(options: DenoiserOptions, source: Stage) -> dict[str, Stage]:
 
 @dataclass(frozen=True)
 class ContinuousModel:
-    """The stage that trains a denoiser of latents or pixels, the stages that it reads, and the shape of an example."""
+    """The stage that trains a denoiser of latents or pixels, and what goes with it.
+
+    training: its settings; shape: of an example; inputs: the stages that it reads; walk: how it is sampled.
+    """
 
     training: latent_denoising.Training
     shape: tuple[int, ...]
     inputs: Mapping[str, Stage]
     model: Stage
-
-    @property
-    def walk(self) -> latent_denoising.Walk:
-        """How its recipe says that it is sampled; ValueError where there is no such walk."""
-        recipe = self.training.denoiser
-        walk = latent_denoising.Walk.of(recipe, self.training.told.guidance(recipe.guidance))
-        walk.check(recipe.levels)
-        return walk
+    walk: latent_denoising.Walk
 
 
 def plan_continuous(options: DenoiserOptions) -> Plan:
@@ -239,7 +236,10 @@ def continuous_model(options: DenoiserOptions, task: Task | None = None) -> Cont
     inputs = {**inputs, **caption_stages(source, told.captions, options.text_encoder)}
     size, cost = (partial(count, training, shape) for count in (latent_denoising.size, latent_denoising.cost))
     model = Stage("continuous train", latent_denoising.train, training, inputs, size=size, cost=cost, shared=True)
-    return ContinuousModel(training, shape, inputs, model)
+    drawing = drawn_by(recipe, options)
+    walk = latent_denoising.Walk.of(drawing, told.guidance(drawing.guidance))
+    walk.check(recipe.levels)
+    return ContinuousModel(training, shape, inputs, model, walk)
 
 
 def _check_task(name: str, task: Task | None) -> None:
@@ -332,7 +332,7 @@ def borrowed(folder: Path) -> Stage:
 
 
 def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions, told: Conditioning) -> Recipe:
-    """The recipe called `name`, with what the options say instead.
+    """The recipe called `name`, with what the options say of its training instead.
 
     Raises:
         ValueError: naming the recipes that there are, or an option out of range.
@@ -343,12 +343,12 @@ def _recipe(recipes: Mapping[str, Recipe], name: str, options: DenoiserOptions, 
         raise ValueError("--guidance: there is nothing to be guided by; give --condition class or caption")
     if options.guidance not in (None, 1.0) and recipe.dropout == 0:
         raise ValueError(f"--guidance: the recipe {name} trains no null condition to be guided from; leave it out")
-    return replace(
-        recipe,
-        training=training_of(recipe.training, options),
-        steps=options.steps or recipe.steps,
-        guidance=options.guidance or recipe.guidance,
-    )
+    return replace(recipe, training=training_of(recipe.training, options))
+
+
+def drawn_by(recipe: Recipe, options: DenoiserOptions) -> Recipe:
+    """The recipe with what the options say of drawing samples instead; it trains nothing, so no training is of it."""
+    return replace(recipe, steps=options.steps or recipe.steps, guidance=options.guidance or recipe.guidance)
 
 
 def check_positive(options: DenoiserOptions) -> None:

@@ -47,7 +47,7 @@ def write_study(out: Path, plan: "Plan", lines: Sequence[Line], found: Mapping[s
             "line": each.line,
             "name": each.walk.name,
             "walk": plain(each.walk),
-            "calls": each.walk.calls,
+            "calls": each.walk.calls(plan.model.settings.denoiser),
             **scores_of(each.scored, out),
         }
         for each in lines

@@ -24,9 +24,11 @@ from continuous_diffusion import beside_hole as beside_hole
 from continuous_diffusion import beside_small as beside_small
 from continuous_diffusion import ddim as ddim
 from continuous_diffusion import dpm_solver as dpm_solver
+from continuous_diffusion import evenly as evenly
 from continuous_diffusion import heun as heun
 from continuous_diffusion import inpaint as inpaint
 from continuous_diffusion import latent_mask as latent_mask
+from continuous_diffusion import leaves_noise as leaves_noise
 from continuous_diffusion import plms as plms
 from continuous_diffusion import sample as draw_latents
 from reproductions import costs, text_to_image

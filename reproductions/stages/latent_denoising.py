@@ -28,7 +28,9 @@ from reproductions.stages.continuous import (
     ddim,
     dpm_solver,
     draw_latents,
+    evenly,
     heun,
+    leaves_noise,
     plms,
     schedule,
 )
@@ -77,11 +79,16 @@ class Walk:
         noise = f" eta {self.eta:g}" if self.eta and self.solver is Solver.DDIM else ""
         return f"{self.solver} {self.steps} guidance {self.guidance:g}{noise}"
 
-    @property
-    def calls(self) -> int:
-        """How many times the network is asked for one sample; PLMS once more at first, Heun twice but for the end."""
-        more = {Solver.PLMS: min(1, self.steps - 1), Solver.HEUN: self.steps - 1}
-        return (self.steps + more.get(self.solver, 0)) * (1 if self.guidance == 1 else 2)
+    def calls(self, recipe: Continuous) -> int:
+        """How many times the network of a recipe is asked for one sample.
+
+        Heun asks twice but for the end, PLMS twice at first; neither does where it leaves noise.
+        """
+        more = {Solver.PLMS: min(1, self.steps - 1), Solver.HEUN: self.steps - 1}.get(self.solver, 0)
+        if more:
+            *_, then, now = (0, *evenly(recipe.levels, self.steps))
+            more -= leaves_noise(schedule(recipe), now, then)
+        return (self.steps + more) * (1 if self.guidance == 1 else 2)
 
     def check(self, levels: int) -> None:
         """Raise ValueError where there is no such walk through so many noise levels."""
@@ -234,7 +241,7 @@ def cost(settings: Training, shape: Sequence[int]) -> costs.Size:
 
 def sampling_cost(settings: denoising.Sampling, shape: Sequence[int]) -> costs.Size:
     """What drawing costs."""
-    return drawing_cost(settings.training, shape, settings.number, settings.walk.calls)
+    return drawing_cost(settings.training, shape, settings.number, settings.walk.calls(settings.training.denoiser))
 
 
 def drawing_cost(training: Training, shape: Sequence[int], number: int, calls: int) -> costs.Size:

@@ -64,7 +64,7 @@ class Walk:
         return f"{self.way} {self.steps} guidance {self.guidance:g}{truncated}"
 
     def calls(self, _: Discrete) -> int:
-        """How many times the network of any recipe is asked for one sample; the released stride ends with one call more, at t = 1."""
+        """How many times the network is asked for one sample; the released stride ends with one call more, at t = 1."""
         return (self.steps + (self.way is Way.RELEASED)) * (1 if self.guidance == 1 else 2)
 
     def check(self, levels: int, tokens: int) -> None:

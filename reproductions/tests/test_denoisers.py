@@ -19,8 +19,9 @@ from reproductions.data import DataSettings, Split
 from reproductions.denoiser_options import DenoiserOptions
 from reproductions.denoiser_recipes import LATENTS, TOKENS
 from reproductions.denoiser_studies import study_continuous, study_discrete
-from reproductions.denoisers import plan_discrete, train_continuous, train_discrete
+from reproductions.denoisers import plan_continuous, plan_discrete, train_continuous, train_discrete
 from reproductions.located import Located
+from reproductions.settings import GaussianNoise
 from reproductions.stages import coding, denoiser_scores, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import PRESETS, to_signed
 from reproductions.stages.continuous import schedule
@@ -297,6 +298,15 @@ def test_a_study_samples_one_training_in_many_ways(autoencoders, tmp_path: Path,
         assert picture.size == (10 * 66 - 2, len({row["name"] for row in study["study"]}) * 66 - 2)
 
 
+@pytest.mark.parametrize("plan", [plan_discrete, plan_continuous])
+def test_other_steps_and_guidance_train_nothing_again(autoencoders, plan) -> None:
+    options = DenoiserOptions(data="digits", condition="class", autoencoder=autoencoders["vq-f4-32"], **FEW)
+    one, other = plan(options), plan(replace(options, steps=3, guidance=2.5))
+    assert (other.walk.steps, other.walk.guidance) == (3, 2.5)
+    assert one.model.digest == other.model.digest
+    assert one.samples.images.digest != other.samples.images.digest
+
+
 def test_samples_do_not_depend_on_their_batch(autoencoders, tmp_path: Path, monkeypatch) -> None:
     options = DenoiserOptions(
         data="digits", condition="class", autoencoder=autoencoders["vq-f4-32"], precision="no", out=tmp_path, **FEW
@@ -348,11 +358,12 @@ def test_classes_are_read_by_the_network_that_knows_them(tmp_path: Path) -> None
         assert found["value"] == pytest.approx(share)
 
 
+@pytest.mark.parametrize("noise", list(GaussianNoise))
 @pytest.mark.parametrize("solver", list(Solver))
-def test_every_solver_draws_and_asks_as_often_as_it_says(solver: Solver) -> None:
+def test_every_solver_draws_and_asks_as_often_as_it_says(solver: Solver, noise: GaussianNoise) -> None:
     """The network is counted; what it answers does not matter."""
     walk = latent_denoising.Walk(4, clip=1.0, solver=solver)
-    recipe = replace(LATENTS["smoke"], levels=50)
+    recipe = replace(LATENTS["smoke"], levels=50, noise=noise)
     settings = latent_denoising.Training(recipe, Conditioning(Kind.NONE))
     frozen = denoising.Frozen(
         latent_denoising.network(settings, (4, 8, 8)).eval(), latent_denoising.ForwardProcess(schedule(recipe))
@@ -364,7 +375,7 @@ def test_every_solver_draws_and_asks_as_often_as_it_says(solver: Solver) -> None
     drawn = latent_denoising.drawer(walk, settings, (4, 8, 8))(module, None, seeds)
     assert drawn.shape == (2, 4, 8, 8)
     assert drawn.isfinite().all()
-    assert len(asked) == walk.calls
+    assert len(asked) == walk.calls(recipe)
 
 
 def test_pictures_are_filled_in_behind_every_mask(tmp_path: Path, monkeypatch) -> None:

@@ -56,6 +56,7 @@ from continuous_diffusion.solvers import ancestral as ancestral
 from continuous_diffusion.solvers import ddim as ddim
 from continuous_diffusion.solvers import dpm_solver as dpm_solver
 from continuous_diffusion.solvers import heun as heun
+from continuous_diffusion.solvers import leaves_noise as leaves_noise
 from continuous_diffusion.solvers import plms as plms
 from continuous_diffusion.spacing import evenly as evenly
 from continuous_diffusion.spacing import evenly_in_log_snr as evenly_in_log_snr

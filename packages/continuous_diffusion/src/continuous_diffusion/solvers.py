@@ -13,11 +13,12 @@ from torch import Tensor
 from continuous_diffusion._types import Images
 from continuous_diffusion.forward_process import ForwardProcess, times
 from continuous_diffusion.learned_variance import log_variance
+from continuous_diffusion.schedule import Schedule
 from continuous_diffusion.target import Epsilon
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 REMEMBERED = len(ADAMS_BASHFORTH) - 1
-FROM_NOISE = 10.0
+LARGEST_GROWTH = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,18 @@ def heun(leg: Leg) -> Arrival:
     Source: EDM Algorithm 1
     Unstated: what to do where $\alpha$ is all but zero; a DDIM step where it grows over tenfold. [fixed]
     """
-    signal = leg.process.schedule.signal
-    if leg.s == 0 or signal[leg.s] > FROM_NOISE**2 * signal[leg.t]:
+    if leg.s == 0 or leaves_noise(leg.process.schedule, leg.t, leg.s):
         return ddim(leg)
     ahead = leg.ask(ddim_step(leg.process, leg.parts, leg.t, leg.s), leg.s)
     return _by_noise(leg, (leg.parts.noise + ahead.noise) / 2)
+
+
+def leaves_noise(schedule: Schedule, t: int, s: int) -> bool:
+    r"""Whether a step from t to s < t begins in noise so pure that $\alpha$ grows over tenfold in it.
+
+    `heun`, and `plms` where it begins, make a DDIM step of such a one, with a single call of the denoiser.
+    """
+    return bool(schedule.signal[s] > LARGEST_GROWTH**2 * schedule.signal[t])
 
 
 def plms(leg: Leg) -> Arrival:
