@@ -41,6 +41,7 @@ WATCHED: dict[str, dict[str, tuple[str, ...]]] = {
 LIVES_ON = ("survived", "no tests")
 UNNOTICED = (0, 5, 33)
 """How mutmut keeps those."""
+PRELOADED = "ignore:Module already imported:pytest.PytestWarning"
 NOTICED = ("killed", "timeout", "segfault")
 TEXT = """<!-- Written by workshop/mutation.py from docs/mutation.json, where the reasons stand. -->
 # What the tests notice
@@ -92,7 +93,7 @@ def settings(name: str, tests: str, modules: Iterable[str]) -> str:
             "forkserver_warmup": "import",
             "preload_modules_file": "preloaded",
             "timeout_constant": 20,  # seconds, times 15: given up when stuck, not when the machine is busy
-            "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "shape_checks"],
+            "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "shape_checks", "-W", PRELOADED],
         },
         "tool.pytest": {
             "addopts": [option for option in pytest["addopts"] if not option.startswith("--jaxtyping")],
@@ -112,11 +113,13 @@ def statuses(told: str) -> dict[str, str]:
     """What became of each change, from what `mutmut results` tells.
 
     Raises:
-        SystemExit: some were not tried, or broke pytest itself.
+        SystemExit: some were not tried, or broke pytest itself, as all of them seem to where none fails a test.
     """
     found = dict(line.strip().split(": ") for line in told.splitlines() if line.strip())
     if unclear := [f"{name}: {status}" for name, status in found.items() if status not in LIVES_ON + NOTICED]:
         sys.exit("\n".join(["not every change was tried; run it again to go on:", *unclear]))
+    if "killed" not in found.values():
+        sys.exit("no change failed a test: is it pytest that fails?")
     return found
 
 

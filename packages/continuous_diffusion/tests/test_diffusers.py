@@ -252,6 +252,14 @@ def test_pipelines_that_are_not_written(tmp_path: Path) -> None:
         write_diffusers_pipeline(small(), tmp_path, schedule=schedule, grid=(8, 8), autoencoder=tmp_path)
 
 
+@pytest.mark.parametrize("schedule", [Schedule.sqrt_linear(12), Schedule.linear(12), Schedule.cosine(12)])
+def test_a_schedule_goes_there_and_back(schedule: Schedule, tmp_path: Path) -> None:
+    """By its name in diffusers, or, as cosine with its cap, by all of its betas."""
+    write_diffusers_pipeline(small(), tmp_path, schedule=schedule, grid=(8, 8))
+    again = read_diffusers_pipeline(tmp_path).schedule
+    torch.testing.assert_close(again.signal, schedule.signal, atol=0, rtol=1e-9)
+
+
 def test_folders_that_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no diffusion_pytorch_model.safetensors"):
         read_diffusers(tmp_path)

@@ -167,6 +167,10 @@ def test_what_does_not_fit_is_named() -> None:
         TokenTransformer(**SMALL)(TOKENS, TIMES, torch.zeros(2, 4, 5))
     with pytest.raises(ValueError, match=r"expected \(b,\) labels"):
         TokenTransformer(**SMALL, classes=4)(TOKENS, TIMES, torch.zeros(2, 4, 5))
+    with pytest.raises(ValueError, match="states. or classes .labels., not both"):
+        TokenTransformer(**SMALL, classes=4, condition_width=5)
+    with pytest.raises(ValueError, match=r"position_grid \(1, 2\) has fewer positions than the grid"):
+        TokenTransformer(**SMALL, position_grid=(1, 2))
     with pytest.raises(ValueError, match="multiple of heads"):
         TokenTransformer(**{**SMALL, "heads": 3})
     with pytest.raises(ValueError, match="has 6 null states, the condition has 4"):

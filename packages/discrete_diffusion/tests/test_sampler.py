@@ -188,6 +188,7 @@ def test_times_fall_strictly_from_T_to_zero(T: int, data: st.DataObject) -> None
         ({"temperature": 0.0}, "temperature"),
         ({"generator": [torch.Generator()]}, "1 generators for a batch of 3"),
         ({"start": State(5, torch.zeros(2, 2, dtype=torch.int64))}, "do not fit shape"),
+        ({"start": State(5, torch.full((3, 2), K + 1))}, f"start: tokens must be in 0..{K}"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict[str, object], message: str) -> None:

@@ -95,11 +95,17 @@ def test_the_released_schedule_is_the_official_one(golden) -> None:
         ([1.0, 0.5, 0.2], [0.0, 0.6, 0.9], "at most 1"),
         ([0.9, 0.5, 0.2], [0.0, 0.1, 0.2], "clean"),
         ([1.0, 0.0, 0.0], [0.0, 0.5, 0.9], "positive"),
+        ([1.0], [0.0], r"shape \(T \+ 1,\), got \(1,\)"),
     ],
 )
 def test_what_is_no_schedule_is_refused(keep: list[float], mask: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Schedule(torch.tensor(keep, dtype=torch.float64), torch.tensor(mask, dtype=torch.float64), 4)
+
+
+def test_one_code_is_refused() -> None:
+    with pytest.raises(ValueError, match="codes must be at least 2, got 1"):
+        Schedule.paper(4, 1)
 
 
 def test_single_precision_is_refused() -> None:
