@@ -62,12 +62,14 @@ def illustration(
 ) -> Illustration:
     """The first samples of each model above their nearest training pictures, and the distances in words."""
     training = training[:TRAINING]
+    makers = {HELD_OUT: held_out, **samples}
+    shown = min(SHOWN, *map(len, makers.values()))
     rows: dict[str, Tensor] = {}
     said: list[str] = []
-    for maker, images in {HELD_OUT: held_out, **samples}.items():
+    for maker, images in makers.items():
         found = nearest(images[:COMPARED], training)
-        rows[maker] = images[:SHOWN]
-        rows[f"nearest to {maker}"] = training[found.index[:SHOWN]]
+        rows[maker] = images[:shown]
+        rows[f"nearest to {maker}"] = training[found.index[:shown]]
         said.append(f"{maker} {found.median:.1f}")
     words = (
         f"Each row above its nearest training pictures. Median distance to the nearest of {len(training):,} training "

@@ -19,7 +19,7 @@ from reproductions.findings import Better, Illustration
 from reproductions.located import Located
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run, reproduce
-from reproductions.sampled_rows import OF_LATENTS, model_of, on
+from reproductions.sampled_rows import OF_LATENTS, model_of, nearest, on
 from reproductions.stages import conditions, latent_denoising, painting, scale_costs, token_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind
 from reproductions.table_options import InpaintingTableOptions
@@ -170,7 +170,10 @@ def masks_for(family: Family, sizes: Sizes) -> tuple[MaskKind, ...]:
 
 
 def illustrate(planned: Planned, root: Path) -> list[Illustration]:
-    """For each kind of mask, the first pictures, what is shown of them, and how each row fills them in."""
+    """For each kind of mask, the first pictures, what is shown of them, and how each row fills them in.
+
+    Then the training pictures that those with the most filled in are nearest to: the last kind's.
+    """
     found = []
     for title, ground in planned.grounds.items():
         number = min(COLUMNS, ground.sizes.repainting.number)
@@ -182,8 +185,10 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
                 if stage is not None and approach.endswith(on("", title)):
                     rows[approach.removesuffix(on("", title))] = pictures(stage, root, number)
             words = f"Held-out pictures of {title} behind {kind.name} masks, and as each row fills them in."
-            name = f"{kind.name.replace(' ', '-')}{'' if len(planned.grounds) == 1 else f'-{len(found) // 6 + 1}'}"
+            name = f"{kind.name.replace(' ', '-')}{'' if len(planned.grounds) == 1 else f'-{len(found) // 7 + 1}'}"
             found.append(wall(name, f"{kind.name}, {title}".capitalize(), words, rows))
+        drawn = {name: images for name, images in rows.items() if name not in ("original", "shown")}
+        found.append(nearest(f"nearest-{len(found) // 7 + 1}", ground, root, drawn))
     return found
 
 

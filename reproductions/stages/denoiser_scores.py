@@ -27,6 +27,7 @@ from reproductions.stages.evaluating import (
 )
 
 BATCH = 256
+LEAST = 4
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,16 @@ class Featuring:
 def real_features(desk: Desk) -> None:
     """Features of the real pictures: `features.safetensors` with `train` and `held_out`, each (n, d)."""
     settings: Featuring = desk.settings
-    found = {
-        split: _features(Split.load(desk.inputs["data"] / split).images[: settings.number], settings, desk)
+    pictures = {
+        split: Split.load(desk.inputs["data"] / split).images[: settings.number]
         for split in (conditions.TRAIN, conditions.HELD_OUT)
     }
+    if (held_out := len(pictures[conditions.HELD_OUT])) < LEAST:
+        raise ValueError(
+            f"{held_out} held-out pictures are too few to score samples against, which takes {LEAST}: give more "
+            f"pictures (of those without a held-out split a tenth is held out), or a --held-out of {LEAST} at least"
+        )
+    found = {split: _features(images, settings, desk) for split, images in pictures.items()}
     save_file(found, desk.folder / "features.safetensors")
 
 

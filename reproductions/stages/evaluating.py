@@ -219,6 +219,10 @@ METRICS: Mapping[str, Callable[[Side, Side, FeatureSpace, Scoring], list[Score]]
 }
 
 
+LEAST = {"pr": 4, "dc": 6}
+"""Pictures of either side: the others must be as many as the neighbours that are looked for; elsewhere two."""
+
+
 def metrics_named(text: str) -> tuple[str, ...]:
     """Names of metrics from "fid,kid,pr"; ValueError names those that there are."""
     names = tuple(word.strip() for word in text.split(","))
@@ -239,7 +243,20 @@ def require_features(sides: Iterable[Path], metrics: Iterable[str]) -> None:
 def scores_of(
     real: Side, fake: Side, space: FeatureSpace, metrics: Iterable[str], how: Scoring
 ) -> tuple[list[Score], list[str]]:
-    """The scores of two sides, and what has to be said about them."""
+    """The scores of two sides, and what has to be said about them.
+
+    Raises:
+        ValueError: for fewer pictures than a metric needs.
+    """
+    metrics = tuple(metrics)
+    for side in (real, fake):
+        needed = max((LEAST.get(name, 2) for name in metrics), default=0)
+        if side.statistics.count < needed:
+            raise ValueError(
+                f"{side.name}: {side.statistics.count} pictures are too few for {', '.join(metrics)}, which need "
+                f"{needed} at least; give more of them (scores of fewer than some thousands are comparable only with "
+                "scores of as many)"
+            )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SmallSampleWarning)
         found = [score for name in metrics for score in METRICS[name](real, fake, space, how)]

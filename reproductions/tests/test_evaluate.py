@@ -65,6 +65,18 @@ def test_folders_are_scored_as_their_pixels_are(options: EvaluateOptions, capsys
     assert values(options)[2:] == [both.precision.value, both.recall.value]
 
 
+@pytest.mark.parametrize(("metrics", "count", "needed"), [("fid", 1, 2), ("kid,pr", 3, 4), ("dc", 5, 6)])
+def test_too_few_pictures_are_counted(
+    metrics: str, count: int, needed: int, options: EvaluateOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    few = folder(tmp_path / "few", count, 2)
+    assert evaluate(replace(options, fake=few, metrics=metrics)) == 2
+    assert f"{few}: {count} pictures are too few for" in (said := capsys.readouterr().err)
+    assert f"need {needed} at least; give more of them" in said
+    enough = folder(tmp_path / "enough", needed, 3)
+    assert evaluate(replace(options, fake=enough, metrics=metrics)) == 0
+
+
 def test_a_killed_run_goes_on_and_ends_the_same(
     options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -53,15 +53,13 @@ def test_two_runs_give_the_same_table(undisturbed: Undisturbed, tmp_path: Path) 
 def test_kills_at_random_moments_change_nothing(name: str, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Ten for each table, of every process or of the first alone; a run that ends between two of them is compared."""
     expected, chance = table(undisturbed(name), name), random.Random(name)
-    dealt = runs = 0
-    while dealt < KILLS or not (tmp_path / str(runs)).exists():
-        out = tmp_path / str(runs)
-        if dealt < KILLS and killed(name, out, chance):
+    dealt = 0
+    while dealt < KILLS:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        while dealt < KILLS and killed(name, out, chance):
             dealt += 1
-            continue
         finish(start(name, out))
         assert table(out, name) == expected
-        runs += dealt < KILLS
 
 
 def killed(name: str, out: Path, chance: random.Random) -> bool:
