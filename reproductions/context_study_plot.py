@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 
 from reproductions.charts import COLOURS, png
 
-HELPS, HURTS, UNDECIDED = COLOURS[2], COLOURS[1], "#6e6e73"
+SHOWN = {"better": COLOURS[2], "worse": COLOURS[1]}
 ROW, HEAD = 0.27, 1.0
 
 
 def draw(sections: Sequence[Mapping[str, Any]]) -> bytes:
-    """PNG of the differences of the first metric: a panel for each model of each data set, a line for each pair."""
+    """PNG of the differences of the first metric: a panel for each model of each data set, a line for each pair.
+
+    Coloured is what the corrected test shows.
+    """
     families = [list(dict.fromkeys(row["family"] for row in each["rows"])) for each in sections]
     lines = [
         max(sum(row["family"] == name for row in each["rows"]) for name in names)
@@ -36,9 +39,9 @@ def _panel(axes: Axes, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     axes.axvline(0, color="#1c1c1e", lw=0.8)
     for place, row in enumerate(rows):
         said = row["differences"][metric]
-        colour = _colour(said, better)
+        colour = SHOWN.get(said["reading"], "#6e6e73")
         values = list(said["by seed"].values())
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.3, markersize=3.5, mec="none")
+        axes.plot(values, [place + 0.24] * len(values), "o", color=colour, alpha=0.4, markersize=3, mec="none")
         if said["low"] is not None:
             axes.plot([said["low"], said["high"]], [place, place], color=colour, lw=1.8, solid_capstyle="round")
         axes.plot(said["mean"], place, "D" if place < 2 else "o", color=colour, markersize=5.5, mec="white", mew=0.7)
@@ -52,11 +55,3 @@ def _panel(axes: Axes, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     axes.spines[["top", "right", "left"]].set_visible(False)
     helps = "← context loss helps" if better == "lower" else "context loss helps →"
     axes.set_xlabel(f"difference in {metric}   ({helps})")
-
-
-def _colour(said: Mapping[str, Any], better: str) -> str:
-    """Whether the interval leaves zero out, and on which side."""
-    low, high = said["low"], said["high"]
-    if low is None or low <= 0 <= high:
-        return UNDECIDED
-    return HELPS if (high < 0) == (better == "lower") else HURTS

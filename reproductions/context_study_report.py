@@ -171,7 +171,8 @@ def markdown(profile: str, sections: Sequence[Section], command: str) -> str:
             "interval (Student's t), then p of the paired t-test and the same after Holm's correction for all "
             "comparisons of that metric on that data set.",
             "",
-            "![Differences of the first metric, with the context loss minus without it](differences.png)",
+            "![Differences of the first metric, with the context loss minus without it: means, intervals, a dot for "
+            "each seed; coloured where the corrected test shows one](differences.png)",
             *(line for each in sections for line in _of_data(each)),
             "",
             *_absent(sections),
@@ -199,6 +200,8 @@ def _of_data(found: Section) -> list[str]:
         "comparisons by each metric. Scores are in the space that their name says and compare with no others.",
         "",
         *(f"- `{name}` {ARROWS[metric.better]} {metric.meaning}" for name, metric in metrics.items()),
+        "",
+        _counted(found),
     ]
     for family in dict.fromkeys(row["family"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["family"] == family]
@@ -211,6 +214,15 @@ def _of_data(found: Section) -> list[str]:
         lines += table(head, [_cells(row, metrics) for row in rows])
         lines += ["", *_without(found, rows[0]["theirs"])]
     return [*lines, "", *_ceiling(found)]
+
+
+def _counted(found: Section) -> str:
+    """How many differences are shown, by each metric."""
+    said = []
+    for name in found["metrics"]:
+        readings = [row["differences"][name]["reading"] for row in found["rows"]]
+        said.append(f"by `{name}` {readings.count('better')} better and {readings.count('worse')} worse")
+    return f"Shown after correction, of {found['comparisons']} comparisons with the context loss: {', '.join(said)}."
 
 
 def _cells(row: Mapping[str, Any], metrics: Mapping[str, MetricInfo]) -> list[str]:
