@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reproductions import context_study_report
+from reproductions import context_study_report, ranks
 from reproductions.artefacts import upstream
 from reproductions.command import carry_out, describe, processes
 from reproductions.context_pairs import Studied, goals_of
@@ -49,8 +49,9 @@ def study(options: ContextStudyOptions) -> int:
             pairs = each.pairs({family: each.ratio(family, out / "stages") for family in each.case.families})
             runs = each.runs(pairs)
             receipts |= run([*each.ceiling.values(), *goals_of(runs)], out, workers=workers, threads=threads)
-            sections.append(context_study_report.section(each, pairs, runs, receipts, out / "stages"))
-            print(context_study_report.write(out, options.profile, sections, sys.argv[1:]))
+            if ranks.leads():
+                sections.append(context_study_report.section(each, pairs, runs, receipts, out / "stages"))
+                print(context_study_report.write(out, options.profile, sections, sys.argv[1:]))
 
     return carry_out(carried, out)
 
