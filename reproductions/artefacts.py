@@ -29,7 +29,7 @@ class Track(Protocol):
 class Desk:
     """What a running stage has before it: its settings, its inputs' folders, its own folder, a progress bar.
 
-    leads: whether this process writes the artefact; of several ranks, the first does.
+    rank: which of `ranks` processes this is that run the stage together; the first writes the artefact.
     """
 
     folder: Path
@@ -37,7 +37,13 @@ class Desk:
     inputs: Mapping[str, Path]
     track: Track
     tensorboard: Path
-    leads: bool = True
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the artefact."""
+        return self.rank == 0
 
 
 @dataclass(frozen=True)

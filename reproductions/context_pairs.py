@@ -69,7 +69,7 @@ class Studied:
             base = self.ground.trained(Model(family), self.seeds[0])
             settings = timing.Timing(base.training, {WITHOUT: None, **self.contexts}, self.case.sizes.timed)
             inputs = {name: stage for name, stage in base.inputs.items() if name != "model"}
-            found[family] = Stage(f"{self.ground.called}{family} timing", timing.measure, settings, inputs)
+            found[family] = Stage(f"{self.ground.called}{family} timing", timing.measure, settings, inputs, shared=True)
         return found
 
     def took(self, family: Family, root: Path) -> Mapping[str, Mapping[str, float]]:

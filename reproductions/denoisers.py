@@ -150,7 +150,9 @@ def plan_discrete(options: DenoiserOptions) -> Plan:
         walk.check(recipe.levels, side * side)
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         cost = partial(token_denoising.sampling_cost, drawing, coder.codes, (side, side))
-        return Stage(f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model}, cost=cost)
+        return Stage(
+            f"{walk.name} sample", token_denoising.sample, drawing, {**inputs, "model": model}, cost=cost, shared=True
+        )
 
     drawing = drawn_by(recipe, options)
     walk = token_denoising.Walk(drawing.steps, told.guidance(drawing.guidance), recipe.truncation)
@@ -204,7 +206,7 @@ def plan_continuous(options: DenoiserOptions) -> Plan:
         walk.check(training.denoiser.levels)
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         cost = partial(latent_denoising.sampling_cost, drawing, made.shape)
-        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, reading, cost=cost)
+        return Stage(f"{walk.name} sample", latent_denoising.sample, drawing, reading, cost=cost, shared=True)
 
     filled = filling.Filling(training, 2 * walk.steps, walk.guidance, walk.clip, FILLED, options.seed)
     fill = Stage("inpainting", filling.latents, filled, reading)

@@ -68,7 +68,7 @@ def plan(rows: Sequence[Row], grounds: Mapping[str, Ground], seeds: Sequence[int
         }
         settings = timing.Timing(base.training, variants, ground.sizes.timed)
         inputs = {name: stage for name, stage in base.inputs.items() if name != "model"}
-        extras[title] = Stage(f"{ground.called}timing", timing.measure, settings, {**inputs, **after})
+        extras[title] = Stage(f"{ground.called}timing", timing.measure, settings, {**inputs, **after}, shared=True)
     return replace(planned, extras=extras)
 
 

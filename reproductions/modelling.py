@@ -11,6 +11,7 @@ from typing import Any
 from reproductions.artefacts import Desk, Stage
 from reproductions.conditioning import Conditioning
 from reproductions.data import DataSettings
+from reproductions.data_presets import preset_of
 from reproductions.denoiser_recipes import told_by
 from reproductions.experiment import AnyContext, DirectContext, Family, Model
 from reproductions.scale_recipes import chain
@@ -169,7 +170,7 @@ class Ground:
             trained.training, walk, profile.samples, conditions.HELD_OUT, profile.sampling_batch, seed
         )
         draw, cost = self._drawing(model.family, drawing)
-        sample = Stage(f"{name} sample", draw, drawing, trained.inputs, cost=cost)
+        sample = Stage(f"{name} sample", draw, drawing, trained.inputs, cost=cost, shared=True)
         decoding = {key: trained.inputs[key] for key in ("autoencoder", "clean") if key in trained.inputs}
         return Stage(f"{name} decode", coding.decode, None, {"samples": sample, **decoding})
 
@@ -273,5 +274,6 @@ def _latent_shape(first: FirstStage) -> tuple[int, int, int]:
 
 
 def title_of(data: str) -> str:
-    """What a data set is called: of a path the last part."""
-    return data.rstrip("/").rsplit("/", 1)[-1]
+    """What a data set is called: a preset by its title, a path by its last part."""
+    preset = preset_of(data)
+    return preset.title if preset is not None else data.rstrip("/").rsplit("/", 1)[-1]

@@ -120,6 +120,7 @@ def plan(
                 {"data": source},
                 size=partial(flow.autoencoder_size, rebuilt),
                 cost=partial(flow.autoencoder_cost, rebuilt),
+                shared=True,
             )
             reconstructions[name] = Stage(
                 f"{name} reconstructions",
@@ -141,6 +142,7 @@ def plan(
                 {"clean": clean, **words},
                 size=partial(flow.denoiser_size, training, first),
                 cost=partial(flow.denoiser_cost, training, first),
+                shared=True,
             )
             drawing = flow.sampling(seeded, profile.samples, profile.sampling_batch, seed)
             sample = Stage(
@@ -149,6 +151,7 @@ def plan(
                 drawing,
                 {"model": train, "clean": clean, **words, "data": source},
                 cost=partial(flow.sampling_cost, drawing, first),
+                shared=True,
             )
             decoding = {"samples": sample, "autoencoder": autoencoders[name], "clean": clean}
             images = Stage(f"{label} decode", flow.decode, None, decoding)
@@ -165,7 +168,7 @@ def judge_of(profile: Profile, data: DataSettings) -> Stage:
     judging = preparing.Judging(
         data.name, fingerprint(data), data.resolution, training, profile.train_size, profile.held_out_size
     )
-    return Stage("judge", preparing.train_judge, judging)
+    return Stage("judge", preparing.train_judge, judging, shared=True)
 
 
 def _settings(profile: Profile, backbone: Backbone) -> tuple[FirstStage, Denoiser]:

@@ -24,9 +24,14 @@ def join() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", count()))))
 
 
+def own() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def leads() -> bool:
     """Whether this is the process that writes."""
-    return os.environ.get("RANK", "0") == "0"
+    return own() == 0
 
 
 def meet() -> None:

@@ -137,7 +137,8 @@ def _run_on_ranks(stages: Sequence[Stage], out: Path) -> dict[str, dict[str, Any
         elif stage.shared:
             inputs = {key: needed.folder(root) for key, needed in stage.inputs.items()}
             folder = begin(stage, root)
-            stage.run(Desk(folder, stage.settings, inputs, Silence(), out / "tensorboard" / stage.name, leads=False))
+            board = out / "tensorboard" / stage.name
+            stage.run(Desk(folder, stage.settings, inputs, Silence(), board, ranks.own(), ranks.count()))
         ranks.meet()
         receipts[stage.digest] = {**_finished([stage], root)[stage.digest], "reused": False}
     return receipts
@@ -233,7 +234,8 @@ def _attempt(stage: Stage, out: Path, track: Bar) -> dict[str, Any]:
                     write_json(folder / ATTEMPTS, [*attempts, now - started])
 
     inputs = {key: needed.folder(root) for key, needed in stage.inputs.items()}
-    desk = Desk(folder, stage.settings, inputs, Clock(track.title, track.slot), out / "tensorboard" / stage.name)
+    board, together = out / "tensorboard" / stage.name, ranks.count() if stage.shared else 1
+    desk = Desk(folder, stage.settings, inputs, Clock(track.title, track.slot), board, ranks=together)
     with _room(folder):
         stage.run(desk)
         (folder / ATTEMPTS).unlink(missing_ok=True)

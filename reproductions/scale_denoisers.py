@@ -101,7 +101,7 @@ def plan_imagebart(options: ScaleOptions, preset: str, *, jointly: bool = False)
     def drawn(walk: Walk) -> Stage:
         drawing = denoising.Sampling(training, walk, options.generated, options.against, SAMPLING_BATCH, options.seed)
         cost = partial(scale_costs.sampling_cost, drawing)
-        return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs, cost=cost)
+        return Stage(f"{name} {walk.name} sample", scale_denoising.sample, drawing, inputs, cost=cost, shared=True)
 
     bounding = scale_denoising.Bounding(training, options.held_out, SAMPLING_BATCH, options.seed)
     bound = Stage(f"{name} bound", scale_denoising.bound, bounding, inputs)

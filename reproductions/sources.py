@@ -1,9 +1,12 @@
-"""Where real pictures come from: folders, parquet files and hub data sets, all read through Hugging Face `datasets`."""
+"""Where real pictures come from: folders, parquet files, shards and hub data sets, read by Hugging Face `datasets`."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from reproductions.data_presets import place_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features  # type: ignore[import-untyped]
@@ -13,12 +16,20 @@ PICTURE_SUFFIXES = frozenset(
 )
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet"})
 HELD_OUT_NAMES = ("validation", "valid", "val", "dev", "test")
+BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 CAPTION_COLUMNS = ("caption", "captions", "text", "name", "sentence", "label")
 
 
 def looks_local(name: str) -> bool:
-    """Whether `name` is a path rather than a hub id: it exists, or is written like a path or a parquet file."""
-    return Path(name).expanduser().exists() or name.startswith(("/", ".", "~")) or name.endswith(".parquet")
+    """Whether `name` is a path rather than a hub id: it exists, or is written like a path, a parquet file or shards."""
+    place = place_of(name)
+    return path_of(name).exists() or place.startswith(("/", ".", "~")) or place.endswith((".parquet", ".tar"))
+
+
+def path_of(name: str) -> Path:
+    """The path that `name`, or its part behind the name of a preset, is."""
+    return Path(place_of(name)).expanduser()
 
 
 def files(path: Path) -> list[Path]:
@@ -26,38 +37,76 @@ def files(path: Path) -> list[Path]:
 
     Raises FileNotFoundError where there is no such path, ValueError where nothing in it can be read.
     """
+    if BRACES.search(path.name) and not path.exists():
+        return shards(path)
     if not path.exists():
         raise FileNotFoundError(f"data: no such file or folder: {path}")
     inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     parquet = [file for file in inside if file.suffix == ".parquet" and file.name not in METADATA_NAMES]
-    if parquet:
-        return parquet
+    tar = [file for file in inside if file.suffix == ".tar"]
+    if parquet or tar:
+        return parquet or tar
     pictures = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES]
     if not path.is_dir() or not pictures:
         raise ValueError(
-            f"data: {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) and no .parquet files"
+            f"data: {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}), no .parquet files and no .tar "
+            "shards"
         )
     return pictures + [file for file in inside if file.name in METADATA_NAMES]
 
 
+def shards(pattern: Path) -> list[Path]:
+    """The files of a pattern such as `shards/{00000..00009}.tar`.
+
+    Raises FileNotFoundError, naming the first ones that are missing, ValueError where the numbers fall.
+    """
+    found = BRACES.search(pattern.name)
+    assert found is not None
+    first, last = found.groups()
+    if int(first) > int(last):
+        raise ValueError(f"data: {pattern.name}: {first} stands before {last}; write the smaller number first")
+    names = [BRACES.sub(f"{number:0{len(first)}}", pattern.name) for number in range(int(first), int(last) + 1)]
+    missing = [name for name in names if not (pattern.parent / name).is_file()]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise FileNotFoundError(f"data: {pattern}: {len(missing)} of {len(names)} shards are not there: {listed}")
+    return [pattern.parent / name for name in names]
+
+
 def open_local(path: Path) -> "dict[str, Dataset]":
-    """Open the splits of a parquet file, of a folder of parquet files named after them, or of a folder of pictures."""
+    """Open the splits of a parquet file or shard, of a folder of these named after them, or of a folder of pictures."""
     import datasets
 
     found = files(path)
     datasets.disable_progress_bars()
     try:
-        if found[0].suffix == ".parquet":
+        if found[0].suffix in BUILDERS:
             by_split: dict[str, list[str]] = {}
             for file in found:
                 by_split.setdefault(_split_name(file.stem), []).append(str(file))
-            opened = datasets.load_dataset("parquet", data_files=by_split)
+            opened = datasets.load_dataset(BUILDERS[found[0].suffix], data_files=by_split)
         else:
             opened = datasets.load_dataset("imagefolder", data_dir=str(path))
     except Exception as error:  # the builders raise their own errors, wrapped in others
         reason = error.__cause__ or error
         raise ValueError(f"data: {path} cannot be read: {reason}") from error
-    return dict(opened.items())
+    return {name: named_as_usual(rows) for name, rows in opened.items()}
+
+
+def named_as_usual(rows: "Dataset") -> "Dataset":
+    """Rows of shards with the columns that others have: `image`; `text`, of a file or of the JSON; `label`."""
+    from datasets import Image
+
+    if "__key__" not in rows.features:
+        return rows
+    if "json" in rows.features:
+        rows = rows.flatten()
+    pictures = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    said = [f"json.{name}" for name in CAPTION_COLUMNS if f"json.{name}" in rows.features]
+    usual = {"image": pictures, "text": [name for name in ("txt", *said) if name in rows.features]}
+    usual["label"] = [name for name in ("cls",) if name in rows.features]
+    names = {found[0]: name for name, found in usual.items() if found and name not in rows.features}
+    return rows.rename_columns(names)
 
 
 def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
@@ -65,7 +114,8 @@ def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
     import datasets
 
     try:
-        return dict(datasets.load_dataset(name, revision=revision).items())
+        opened = datasets.load_dataset(place_of(name), revision=revision)
+        return {split: named_as_usual(rows) for split, rows in opened.items()}
     except Exception as error:
         raise _unreachable(name, error) from error
 
@@ -78,7 +128,7 @@ def hub_features(name: str, revision: str | None) -> "Features | None":
     import datasets
 
     try:
-        return datasets.load_dataset_builder(name, revision=revision).info.features
+        return datasets.load_dataset_builder(place_of(name), revision=revision).info.features
     except Exception as error:
         raise _unreachable(name, error) from error
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.data import Split
 from reproductions.settings import Captions, Denoiser
@@ -69,8 +70,9 @@ def train(
     )
     kept = step.result.cpu().eval()
     assert isinstance(kept, TextToImage)
-    save_file(kept.encoder.state_dict(), desk.folder / "captions.safetensors")
-    if kept.context is not None:
+    if desk.leads:
+        save_file(kept.encoder.state_dict(), desk.folder / "captions.safetensors")
+    if desk.leads and kept.context is not None:
         save_file(kept.context.state_dict(), desk.folder / "context.safetensors")
     return kept
 
@@ -96,17 +98,31 @@ def sample(desk: Desk, settings: SampleSettings, draw: Callable[[Tensor, list[to
     draw: (caption states (b, l, d), one generator per sample) -> samples.
     """
     states = held_out_states(desk, settings.denoiser.captions, settings.number)
-    starts = range(0, settings.number, settings.batch)
-    missing = [start for start in starts if not part(desk.folder, start).exists()]
     precision = settings.denoiser.training.precision
-    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
-        mine = range(start, min(start + settings.batch, settings.number))
+
+    def make(mine: range) -> Tensor:
         generators = [stream(settings.seed, i, 0, states.device) for i in mine]
         with torch.inference_mode(), torch.autocast(states.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            drawn = draw(states[mine.start : mine.stop], generators)
+            return draw(states[mine.start : mine.stop], generators)
+
+    in_parts(desk, settings.number, settings.batch, make)
+
+
+def in_parts(desk: Desk, number: int, batch: int, make: Callable[[range], Tensor]) -> None:
+    """Write what `make` gives for each batch of so many samples: `samples-*.safetensors`.
+
+    Every batch is written once, by one of the ranks: an interrupted stage goes on where it was. All are there when it
+    ends.
+    """
+    starts = range(0, number, batch)[desk.rank :: desk.ranks]
+    missing = [start for start in starts if not part(desk.folder, start).exists()]
+    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
+        made = make(range(start, min(start + batch, number)))
         partial = part(desk.folder, start).with_suffix(".partial")
-        save_file({"samples": drawn.cpu().contiguous()}, partial)
+        save_file({"samples": made.cpu().contiguous()}, partial)
         partial.rename(part(desk.folder, start))
+    if desk.ranks > 1:
+        ranks.meet()
 
 
 def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:

@@ -10,8 +10,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,9 +28,12 @@ from reproductions import room
 from reproductions.artefacts import Desk
 from reproductions.plateau import Plateau, PlateauRate
 from reproductions.room import NoRoom as NoRoom
+from reproductions.shares import Share, shares
 
 Batch = tuple[Any, ...]
+Given = tuple[Batch, torch.Generator]
 SAVE_EVERY_SECONDS = 20.0
+NORM = "gradient norm"
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ class Step(Protocol):
     def savable(self) -> Sequence[Any]:
         """What must survive an interruption besides the prepared modules and optimisers."""
 
-    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Take step `index`; return named scalars, "loss" among them."""
+    def __call__(
+        self, batch: Batch, index: int, generator: torch.Generator, more: Iterable[Given] = ()
+    ) -> Mapping[str, Tensor]:
+        """Take step `index`; return named scalars, "loss" among them; more: the other parts of the batch, if any."""
 
 
 StepType = TypeVar("StepType", bound=Step)
@@ -115,17 +120,30 @@ class GradientStep:
         assert isinstance(kept, nn.Module)
         return kept
 
-    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        with self.accelerator.autocast():
-            terms = self.module(*batch, step=index, generator=generator)
+    def __call__(
+        self, batch: Batch, index: int, generator: torch.Generator, more: Iterable[Given] = ()
+    ) -> Mapping[str, Tensor]:
         rate = self.settings.rate(index) if self.slowed is None else self.slowed(self.settings.rate(index))
-        norm = descend(terms["loss"], self.module, self.optimiser, rate, self.settings, self.accelerator)
+        terms = self._descend(batch, index, generator, rate)
+        for count, (part, source) in enumerate(more, 1):
+            added = self._descend(part, index, source, rate)
+            terms = {name: (count * mean + added[name]) / (count + 1) for name, mean in terms.items()} | {
+                NORM: added[NORM]
+            }
         if self.slowed is not None:
             self.slowed.watch(terms["loss"], index, self.accelerator)
         last = index + 1 == self.settings.steps
         if self.average is not None and (last or (index + 1) % self.settings.ema_interval == 0):
             self.average.update_parameters(self.accelerator.unwrap_model(self.module))
-        return {**terms, "gradient norm": norm}
+        return terms
+
+    def _descend(self, batch: Batch, index: int, generator: torch.Generator, rate: float) -> dict[str, Tensor]:
+        """Add a part's gradients, and with the last part step; returns the part's terms and the norm."""
+        with self.accelerator.accumulate(self.module):
+            with self.accelerator.autocast():
+                terms = self.module(*batch, step=index, generator=generator)
+            norm = descend(terms["loss"], self.module, self.optimiser, rate, self.settings, self.accelerator)
+        return {**{name: term.detach() for name, term in terms.items()}, NORM: norm}
 
 
 class AdversarialStep:
@@ -152,7 +170,14 @@ class AdversarialStep:
     def savable(self) -> Sequence[Any]:
         return [self.autoencoder, self.discriminator]
 
-    def __call__(self, batch: Batch, index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def __call__(
+        self, batch: Batch, index: int, generator: torch.Generator, more: Iterable[Given] = ()
+    ) -> Mapping[str, Tensor]:
+        if self.accelerator.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "an adversary weighs gradients of the whole batch, so that its parts cannot be taken one after the "
+                "other: leave gradient accumulation out (ACCELERATE_GRADIENT_ACCUMULATION_STEPS), or the adversary"
+            )
         with self.accelerator.autocast():
             terms = dict(self.objective(*batch, step=index, generator=generator))
         reconstruction = terms.pop("reconstruction image")
@@ -162,7 +187,7 @@ class AdversarialStep:
         with self.accelerator.autocast():
             judged = self.judge(batch[0], reconstruction.detach(), step=index)
         descend(judged, self.discriminator, self.optimisers[1], rate, self.settings, self.accelerator)
-        return {**terms, "discriminator": judged.detach(), "gradient norm": norm}
+        return {**terms, "discriminator": judged.detach(), NORM: norm}
 
 
 def adamw(parameters: Iterator[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
@@ -188,11 +213,14 @@ def descend(
 ) -> Tensor:
     """Backward, clip, step at a learning rate; returns the gradient norm before clipping.
 
-    Ranks step by the mean of their gradients; a module that Accelerate has not wrapped is given it here.
+    Where gradients are accumulated, nothing but backward is done before the last part, and the norm is 0. Ranks step by
+    the mean of their gradients; a module that Accelerate has not wrapped is given it here.
     """
     for group in optimiser.param_groups:
         group["lr"] = rate
     accelerator.backward(loss)
+    if not accelerator.sync_gradients:
+        return torch.zeros(())
     if accelerator.num_processes > 1 and accelerator.unwrap_model(module) is module:
         average_gradients(module, accelerator)
     bound = math.inf if settings.clip is None else settings.clip
@@ -221,22 +249,25 @@ def train(
 ) -> Iterator[tuple[int, Mapping[str, float]]]:
     """Take the steps that are left; yield the index of each and the terms that were last logged.
 
-    batch: indices (global batch / ranks,) of a set of `length` examples -> what `step` takes. Checkpoints go to
-    `folder` every few seconds, complete or not at all; the newest one is where the next call goes on.
+    batch: indices of a set of `length` examples -> what `step` takes; each rank takes its share of the global batch,
+    where gradients are accumulated in parts. Checkpoints go to `folder` every few seconds, complete or not at all; the
+    newest one is where the next call goes on.
     Every `settings.log_every` steps the terms' means since the last time go to `log` and to `History`.
 
     Raises:
         FloatingPointError: when the loss is no longer finite.
+        ValueError: where ranks and parts do not share the batch evenly.
     """
     history = History()
     accelerator.register_for_checkpointing(history, *step.savable)
+    mine, device = shares(accelerator, settings.batch), accelerator.device
     start = resume(accelerator, folder, settings)
     saved = time.monotonic()
     for index in range(start, settings.steps):
         indices = shuffled(length, settings.batch, index, settings.seed)
-        mine = indices[accelerator.process_index :: accelerator.num_processes]
-        generator = stream(settings.seed, index, accelerator.process_index, accelerator.device)
-        terms = step(batch(mine, generator), index, generator)
+        with closing(given(batch, indices, mine, settings.seed, index, device)) as parts:
+            first, generator = next(parts)
+            terms = step(first, index, generator, parts)
         history.add(terms)
         if (index + 1) % settings.log_every == 0 or index + 1 == settings.steps:
             means = history.close(index + 1, accelerator)
@@ -252,6 +283,28 @@ def train(
     if accelerator.is_main_process:
         (folder / "curves.json").write_text(json.dumps(history.rows))
         clear(folder)
+
+
+def given(
+    batch: Callable[[Tensor, torch.Generator], Batch],
+    indices: Tensor,
+    mine: Sequence[Share],
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> Generator[Given, None, None]:
+    """What a step is given of the examples at `indices`, share by share; what is drawn for it meanwhile is its share.
+
+    On a processor, all shares draw the numbers of the whole batch, and keep theirs, so that any number of ranks and
+    parts trains the same. On a GPU, each draws numbers of its own.
+    """
+    for share in mine:
+        taken = share.of(indices)
+        own = stream(seed, step, share.index, device)
+        whole = device.type == "cpu"
+        generator = torch.Generator(device).manual_seed(stream_key(seed, step, 0)) if whole else own
+        with share.drawn(len(taken)) if whole else nullcontext():
+            yield batch(taken, generator), generator
 
 
 class History:
@@ -306,10 +359,15 @@ def shuffled(length: int, batch: int, step: int, seed: int) -> Tensor:
 
 def stream(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
     """The random numbers of one step on one rank; torch's global generator is set to the same place."""
-    key = int.from_bytes(hashlib.sha256(f"{seed},{step},{rank}".encode()).digest()[:7], "big")
+    key = stream_key(seed, step, rank)
     if rank >= 0:
         torch.manual_seed(key)
     return torch.Generator(device).manual_seed(key)
+
+
+def stream_key(seed: int, step: int, rank: int) -> int:
+    """The seed of a stream."""
+    return int.from_bytes(hashlib.sha256(f"{seed},{step},{rank}".encode()).digest()[:7], "big")
 
 
 def save(accelerator: Accelerator, folder: Path, done: int, settings: TrainingSettings) -> None:

@@ -78,6 +78,8 @@ def train(desk: Desk) -> None:
         return z, z
 
     kept = text_to_image.train(desk, settings.denoiser, module, latents, len(clean["mean"]))
+    if not desk.leads:
+        return
     denoiser = kept.objective.get_submodule("denoiser")
     assert isinstance(denoiser, UNet)
     denoiser.save_pretrained(desk.folder / "denoiser")

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -15,7 +14,7 @@ from reproductions.conditioning import Conditioning
 from reproductions.stages import conditions
 from reproductions.stages.coding import Clean, Decoder
 from reproductions.stages.presets import Showing
-from reproductions.text_to_image import device, part
+from reproductions.text_to_image import device, in_parts
 from reproductions.training import GradientStep, TrainingSettings, fit, stream
 
 Draw = Callable[["Conditional", Any, Sequence[torch.Generator]], Tensor]
@@ -175,20 +174,6 @@ def sample(desk: Desk, module: Conditional, precision: str, draw: Draw) -> None:
         return drawn(module, wanted.of(mine), generators, precision, draw)
 
     in_parts(desk, settings.number, settings.batch, make)
-
-
-def in_parts(desk: Desk, number: int, batch: int, make: Callable[[range], Tensor]) -> None:
-    """Write what `make` gives for each batch of so many samples: `samples-*.safetensors`.
-
-    Every batch is written once: an interrupted stage goes on where it was.
-    """
-    starts = range(0, number, batch)
-    missing = [start for start in starts if not part(desk.folder, start).exists()]
-    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
-        made = make(range(start, min(start + batch, number)))
-        partial_file = part(desk.folder, start).with_suffix(".partial")
-        save_file({"samples": made.cpu().contiguous()}, partial_file)
-        partial_file.rename(part(desk.folder, start))
 
 
 def size(build: Callable[[], nn.Module], settings: TrainingSettings) -> Mapping[str, int]:

@@ -72,6 +72,8 @@ def train(desk: Desk) -> None:
         return drawn, clean["codebook"][drawn].transpose(1, 2).unflatten(2, grid)
 
     kept = text_to_image.train(desk, settings.denoiser, module, tokens, len(clean["tokens"]))
+    if not desk.leads:
+        return
     denoiser = kept.objective.get_submodule("denoiser")
     assert isinstance(denoiser, TokenTransformer)
     denoiser.save_pretrained(desk.folder / "denoiser")

@@ -126,6 +126,8 @@ def train_judge(desk: Desk) -> None:
 
     objective = JudgeObjective(judge)
     fit(desk, lambda a: GradientStep(objective, settings.training, a), batch, settings.number, settings.training)
+    if not desk.leads:
+        return
     judge = judge.cpu().eval()
     save_file(judge.state_dict(), desk.folder / "judge.safetensors")
     fresh = drawn.split(Stream.CHECK, settings.fresh, seed=seed, resolution=settings.resolution)

@@ -1,7 +1,7 @@
 """First stages by the name of a preset: training, reconstructions, bits per image, use of the codes."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from reproductions.stages.autoencoding import (
 )
 from reproductions.stages.measuring import perceptual_distance
 from reproductions.text_to_image import device
-from reproductions.training import Step, TrainingSettings, fit
+from reproductions.training import Given, Step, TrainingSettings, fit
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,10 @@ class Showing:
     def savable(self) -> Sequence[Any]:
         return self.step.savable
 
-    def __call__(self, batch: tuple[Any, ...], index: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        terms = self.step(batch, index, generator)
+    def __call__(
+        self, batch: tuple[Any, ...], index: int, generator: torch.Generator, more: Iterable[Given] = ()
+    ) -> Mapping[str, Tensor]:
+        terms = self.step(batch, index, generator, more)
         if (index + 1) % self.every == 0:
             self.show(index + 1)
         return terms

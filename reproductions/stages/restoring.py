@@ -21,7 +21,7 @@ from reproductions.stages.denoiser_scores import Featuring, compared, feature_di
 from reproductions.stages.evaluating import MaskKind, draw_masks, mean_score, psnr, resize_bytes, score_facts, ssim
 from reproductions.stages.latent_denoising import Training, Walk
 from reproductions.tasks import SuperResolution
-from reproductions.text_to_image import device, samples
+from reproductions.text_to_image import device, in_parts, samples
 from reproductions.training import stream
 
 SSIM_SIDE = 11
@@ -108,7 +108,7 @@ def restore(desk: Desk) -> None:
             return by.enlarge(reduced(images[which], task.factor), given, generators)
         return by.fill(images[which], masks(settings, images)[which], given, generators)
 
-    denoising.in_parts(desk, len(images), settings.batch, make)
+    in_parts(desk, len(images), settings.batch, make)
     save_file({"images": samples(desk.folder)}, desk.folder / "images.safetensors")
     for path in desk.folder.glob("samples-*.safetensors"):
         path.unlink()

@@ -184,7 +184,7 @@ def sample(desk: Desk) -> None:
     module, clean = trained(desk, settings.training)
     draw = Timed(drawer(settings.walk, clean.shape[0]))
     denoising.sample(desk, module, settings.training.chain.training.precision, draw)
-    if draw.images:
+    if draw.images and desk.leads:
         write_json(desk.folder / TIMING, draw.facts())
 
 

@@ -51,6 +51,8 @@ def measure(desk: Desk) -> None:
             step(batch, index, generator)
             _wait()
             seconds[name].append(time.perf_counter() - start)
+    if not desk.leads:
+        return
     found = {name: {**_quartiles(each[WARMUP:]), "head parameters": heads[name]} for name, each in seconds.items()}
     write_json(desk.folder / "timing.json", found)
 

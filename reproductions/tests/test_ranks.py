@@ -1,7 +1,11 @@
-"""Two ranks train what one trains: the same batches, losses, weights."""
+"""Two ranks train what one trains, and draw what one draws: the same batches, losses, weights, samples, scores.
+
+So do parts of a batch, one after the other.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +19,23 @@ from safetensors.torch import load_file
 TWO = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 
 
-def run(folder: Path, *arguments: str, ranks: bool) -> None:
-    """Train in a process of its own, or in two."""
-    program = ["-m", "reproductions", "train", "autoencoder", *arguments, "--out", str(folder)]
-    command = [sys.executable, *(TWO if ranks else []), *program]
+IN_FLOAT32 = """
+import sys
+from reproductions import profiles, table_profiles
+profiles.has_bf16 = table_profiles.has_bf16 = lambda: False
+from reproductions.__main__ import main
+main()
+"""
+
+
+def run(folder: Path, *arguments: str, ranks: bool = False, parts: int = 1) -> None:
+    """Run a command, in float32, in a process of its own or in two; parts: of every batch, one after the other."""
+    program = folder.parent / "in_float32.py"
+    program.write_text(IN_FLOAT32)
+    command = [sys.executable, *(TWO if ranks else []), str(program), *arguments, "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(folder.parent / "cache")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = str(parts)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -51,8 +66,8 @@ def test_two_ranks_train_what_one_does(
 ) -> None:
     """Losses are equal, and weights; an adversary's only nearly, for it normalises half a batch on each rank."""
     size = ("--samples", "80", "--batch", "8", "--train-size", "32", "--held-out", "8", "--workers", "0")
-    arguments = ("--data", str(pictures), "--preset", preset, *size, *more)
-    run(tmp_path / "one", *arguments, ranks=False)
+    arguments = ("train", "autoencoder", "--data", str(pictures), "--preset", preset, *size, *more)
+    run(tmp_path / "one", *arguments)
     run(tmp_path / "two", *arguments, ranks=True)
     curves, weights = zip(*(trained(tmp_path / name) for name in ("one", "two")), strict=True)
     for one, two in zip(*curves, strict=True):
@@ -60,3 +75,69 @@ def test_two_ranks_train_what_one_does(
     if not more:
         for name, values in weights[0].items():
             torch.testing.assert_close(weights[1][name], values, rtol=1e-3, atol=1e-4, msg=name)
+
+
+TABLES = {
+    "table1": ("table1", "--rows", "ConPreDiff_dis,ConPreDiff_con"),
+    "table3": ("table3", "--rows", "DDPM,ImageBART,ConPreDiff"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_the_same_on_two_ranks(name: str, tmp_path: Path) -> None:
+    """Denoisers trained on two ranks, or in two parts a batch, have the losses and samples of one; so have the scores.
+
+    Then the same is drawn once more from the same weights by two ranks: every byte is the same.
+    """
+    arguments = (*TABLES[name], "--profile", "smoke", "--workers", "0")
+    run(tmp_path / "one", *arguments)
+    rows = measured(tmp_path / "one", name)
+    for way, options in {"ranks": {"ranks": True}, "parts": {"parts": 2}}.items():
+        copy_but(tmp_path / "one", tmp_path / way, ("train", "model", "sample", "decode", "scores"))
+        run(tmp_path / way, *arguments, **options)
+        assert_close(tmp_path / "one", tmp_path / way)
+        for approach, scores in measured(tmp_path / way, name).items():
+            for metric, value in scores.items():
+                assert value["mean"] == pytest.approx(rows[approach][metric]["mean"], rel=0.05, abs=0.02), (way, metric)
+    copy_but(tmp_path / "one", tmp_path / "drawn", ("sample", "decode", "scores"))
+    run(tmp_path / "drawn", *arguments, ranks=True)
+    for file in sorted((tmp_path / "one").glob("stages/*sample-*/samples-*.safetensors")):
+        assert (tmp_path / "drawn" / file.relative_to(tmp_path / "one")).read_bytes() == file.read_bytes(), file.name
+    assert measured(tmp_path / "drawn", name) == rows
+
+
+def copy_but(one: Path, other: Path, left_out: tuple[str, ...]) -> None:
+    """Copy a run's stages, but those whose names end so: they are run again."""
+    for stage in (one / "stages").iterdir():
+        if not stage.name.rsplit("-", 1)[0].endswith(left_out):
+            shutil.copytree(stage, other / "stages" / stage.name)
+
+
+def assert_close(one: Path, other: Path) -> None:
+    """Losses are equal to 1e-5, and almost all numbers of samples."""
+    trained = sorted(one.glob("stages/*train-*/curves.json"))
+    assert trained
+    for file in trained:
+        theirs = json.loads((other / file.relative_to(one)).read_text())
+        for ours, each in zip(json.loads(file.read_text()), theirs, strict=True):
+            assert each["loss"] == pytest.approx(ours["loss"], rel=1e-5), (file.parent.name, ours["step"])
+    drawn = sorted(one.glob("stages/*sample-*/samples-*.safetensors"))
+    assert drawn
+    for file in drawn:
+        ours, theirs = (load_file(each)["samples"].float() for each in (file, other / file.relative_to(one)))
+        assert ((ours - theirs).abs() < 1e-2).float().mean() > 0.99, file.parent.name
+
+
+def measured(folder: Path, name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The measured rows of a table."""
+    rows = json.loads((folder / f"{name}.json").read_text())["rows"]
+    return {row["approach"]: row["measured"] for row in rows if row["measured"]}
+
+
+@pytest.mark.slow
+def test_a_figure_is_made_by_two_ranks_alone(tmp_path: Path) -> None:
+    """From the judge to the report; its steps are timed on both."""
+    run(tmp_path / "two", "figure4", "--profile", "smoke", ranks=True)
+    found = json.loads((tmp_path / "two" / "figure4.json").read_text())
+    assert sum(row["measured"] is not None for row in found["rows"]) == 9
