@@ -8,7 +8,7 @@ import torch
 from reproductions.data import DIGIT_WORDS, DIGITS, DataSettings, Progress, Split, Splits, check, digest, load, plain
 from reproductions.settings import Captions
 from reproductions.shapes import SETS
-from reproductions.sources import hub_features, looks_local, open_local, pool_and_held_out
+from reproductions.sources import hub_features, looks_local, open_local, path_of, pool_and_held_out
 from reproductions.uncaptioned import check_pictures, load_pictures
 
 
@@ -60,9 +60,7 @@ def class_names(data: DataSettings, column: str) -> tuple[str, ...]:
     if data.name in SETS:
         raise ValueError(f"--condition class: {data.name} has no labels; take --condition caption or none")
     if looks_local(data.name):
-        from pathlib import Path
-
-        splits = open_local(Path(data.name).expanduser())
+        splits = open_local(path_of(data.name))
         features = [splits[split].features for split in pool_and_held_out(splits) if split is not None]
     else:
         features = [hub_features(data.name, data.revision)]

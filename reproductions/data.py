@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reproductions.data_presets import DATA_PRESETS, place_of, verify
 from reproductions.drawing import Stream, shuffled
 from reproductions.pictures import BadPicture, decode, fit
 from reproductions.shapes import GENERATOR_VERSION, SETS, DrawnSet
@@ -28,6 +29,7 @@ from reproductions.sources import (
     looks_local,
     open_hub,
     open_local,
+    path_of,
     pool_and_held_out,
 )
 
@@ -130,17 +132,20 @@ def check(settings: DataSettings) -> None:
     if name in SETS or name == DIGITS:
         return
     if looks_local(name):
-        splits = open_local(Path(name).expanduser())
-        for held in pool_and_held_out(splits):
-            if held is not None:
-                choose_columns(splits[held].features, settings.image_column, settings.caption_column)
+        splits = open_local(path_of(name))
+        pool, held = pool_and_held_out(splits)
+        for split in (pool, held):
+            if split is not None:
+                choose_columns(splits[split].features, settings.image_column, settings.caption_column)
+        verify(name, splits, pool, held, settings.image_column)
     elif "/" not in name:
         known = (*SETS, DIGITS)
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
             f"data: unknown data set {name!r}; {hint}Known are {', '.join(known)}, "
-            "the path of a folder or parquet file, and hub ids (owner/name)"
+            "the path of a folder, parquet file or .tar shard, hub ids (owner/name), and with such a place behind it "
+            f"({next(iter(DATA_PRESETS))}=PLACE) {', '.join(DATA_PRESETS)}"
         )
     elif features := hub_features(name, settings.revision):
         choose_columns(features, settings.image_column, settings.caption_column)
@@ -156,9 +161,9 @@ def fingerprint(settings: DataSettings) -> str:
     if settings.name == DIGITS:
         return f"{DIGITS}/1"
     if looks_local(settings.name):
-        path = Path(settings.name).expanduser()
-        return f"sha256:{hash_files(path, files(path))}"
-    return f"{settings.name}@{settings.revision or 'main'}"
+        path = path_of(settings.name)
+        return f"sha256:{hash_files(path if path.is_dir() else path.parent, files(path))}"
+    return f"{place_of(settings.name)}@{settings.revision or 'main'}"
 
 
 def load(settings: DataSettings, *, progress: Progress = plain) -> Splits:
@@ -230,7 +235,7 @@ def hold_out(count: int, settings: DataSettings) -> tuple[npt.NDArray[np.int64],
 
 
 def _real(settings: DataSettings, progress: Progress) -> Splits:
-    path = Path(settings.name).expanduser()
+    path = path_of(settings.name)
     splits = open_local(path) if looks_local(settings.name) else open_hub(settings.name, settings.revision)
     pool, held = pool_and_held_out(splits)
     if held is None:

@@ -1,6 +1,5 @@
 """Pictures without captions, alone or with their labels."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +21,11 @@ from reproductions.data import (
     plain,
     require_few,
 )
+from reproductions.data_presets import verify
 from reproductions.drawing import shuffled
 from reproductions.pictures import BadPicture
 from reproductions.shapes import SETS
-from reproductions.sources import hub_features, looks_local, open_hub, open_local, pool_and_held_out
+from reproductions.sources import hub_features, looks_local, open_hub, open_local, path_of, pool_and_held_out
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features  # type: ignore[import-untyped]
@@ -38,10 +38,12 @@ def check_pictures(settings: DataSettings) -> None:
     """
     name = settings.name
     if looks_local(name):
-        splits = open_local(Path(name).expanduser())
-        for split in pool_and_held_out(splits):
+        splits = open_local(path_of(name))
+        pool, held = pool_and_held_out(splits)
+        for split in (pool, held):
             if split is not None:
                 _require_column(splits[split].features, settings.image_column)
+        verify(name, splits, pool, held, settings.image_column)
     elif "/" in name:
         if features := hub_features(name, settings.revision):
             _require_column(features, settings.image_column)
@@ -59,7 +61,7 @@ def load_pictures(settings: DataSettings, *, label: str | None = None, progress:
     check_pictures(settings)
     if settings.name in (*SETS, DIGITS):
         return load(settings, progress=progress)
-    root = Path(settings.name).expanduser()
+    root = path_of(settings.name)
     splits = open_local(root) if looks_local(settings.name) else open_hub(settings.name, settings.revision)
     pool, held = pool_and_held_out(splits)
     if held is None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions import data
+from reproductions import data, data_presets
 from reproductions.data import DataSettings, Split, check, fingerprint, load
+from reproductions.modelling import title_of
 from reproductions.shapes import SETS
+from reproductions.table_profiles import PAPER_NAMES, paper_name
+from reproductions.uncaptioned import check_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -336,3 +340,117 @@ def test_published_layouts_are_read(name, pictures):
     splits = load(settings(SHARED / name, train_size=2_000, held_out_size=200))
     assert len(splits.train.captions) + len(splits.held_out.captions) == pictures
     assert splits.bad == ()
+
+
+# --- shards
+
+
+def write_shard(path: Path, indices, **beside) -> Path:
+    """A WebDataset shard: pictures with what stands beside each, by suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for i in indices:
+            contents = {"png": picture(i), **{suffix: make(i).encode() for suffix, make in beside.items()}}
+            for suffix, content in contents.items():
+                member = tarfile.TarInfo(f"{i:05}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def caption(index: int) -> str:
+    return f"picture {index}"
+
+
+def test_shards_are_read_by_pattern_folder_and_file(tmp_path):
+    """Oracle: what was put into them."""
+    for number in range(3):
+        write_shard(tmp_path / "shards" / f"{number:05}.tar", range(4 * number, 4 * number + 4), txt=caption)
+    everything = {f"picture {i}": colour(i) for i in range(12)}
+    for name in (tmp_path / "shards" / "{00000..00002}.tar", tmp_path / "shards"):
+        splits = load(settings(name))
+        assert seen(splits.train) | seen(splits.held_out) == everything
+    pattern = settings(tmp_path / "shards" / "{00001..00002}.tar")
+    splits = load(pattern)
+    assert {*seen(splits.train), *seen(splits.held_out)} == {f"picture {i}" for i in range(4, 12)}
+    assert fingerprint(pattern) != fingerprint(settings(tmp_path / "shards"))
+    assert len(load(settings(tmp_path / "shards" / "00000.tar")).train.captions) == 3
+
+
+def test_captions_of_shards_may_stand_in_json(tmp_path):
+    write_shard(tmp_path / "train-0.tar", range(3), json=lambda i: json.dumps({"caption": f"picture {i}", "seen": i}))
+    write_shard(tmp_path / "val-0.tar", [3], json=lambda i: json.dumps({"caption": f"picture {i}", "seen": i}))
+    splits = load(settings(tmp_path))
+    assert seen(splits.train) == {f"picture {i}": colour(i) for i in range(3)}
+    assert seen(splits.held_out) == {"picture 3": colour(3)}
+
+
+def test_missing_and_empty_shards_are_told(tmp_path):
+    write_shard(tmp_path / "00000.tar", [0], txt=caption)
+    with pytest.raises(FileNotFoundError, match="2 of 3 shards are not there: 00001.tar, 00002.tar"):
+        check(settings(tmp_path / "{00000..00002}.tar"))
+    with pytest.raises(ValueError, match="write the smaller number first"):
+        check(settings(tmp_path / "{2..1}.tar"))
+    write_shard(tmp_path / "bare" / "0.tar", [0, 1])
+    with pytest.raises(ValueError, match="no captions found"):
+        check(settings(tmp_path / "bare" / "0.tar"))
+    (tmp_path / "broken.tar").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="cannot be read"):
+        check(settings(tmp_path / "broken.tar"))
+
+
+# --- presets
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A preset of eight pictures and two, with two captions each."""
+    presets = {**data_presets.DATA_PRESETS, "tiny": data_presets.Preset("Tiny", 8, 2, several=2, side=12)}
+    monkeypatch.setattr(data_presets, "DATA_PRESETS", presets)
+
+
+def write_tiny(folder: Path, train: int, test: int, captions: int = 2) -> str:
+    for name, indices in (("train", range(train)), ("test", range(train, train + test))):
+        several = [[f"picture {i}", f"again {i}"][:captions] for i in indices]
+        write_parquet(folder / f"{name}.parquet", indices, captions=several)
+    return f"tiny={folder}"
+
+
+def test_a_preset_that_is_whole_is_read_like_its_place(tiny, tmp_path):
+    name = write_tiny(tmp_path / "set", 8, 2)
+    assert fingerprint(settings(name)) == fingerprint(settings(tmp_path / "set"))
+    assert load(settings(name)).digest == load(settings(tmp_path / "set")).digest
+    assert title_of(name) == "Tiny"
+    one = write_parquet(tmp_path / "all.parquet", range(10), captions=[["a", "b"]] * 10)
+    check(settings(f"tiny={one}"))
+
+
+def test_what_is_wrong_with_a_preset_is_named(tiny, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"set is not Tiny.*'train': 7 pictures; expected 8.*'test': 3 .*expected 2"):
+        check_all(write_tiny(tmp_path / "set", 7, 3))
+    with pytest.raises(ValueError, match=r"8 of the rows looked at have too few captions, row 0 has 1; expected at"):
+        check_all(write_tiny(tmp_path / "mute", 8, 2, captions=1))
+    lone = write_parquet(tmp_path / "lone.parquet", range(9), captions=[["a", "b"]] * 9)
+    with pytest.raises(ValueError, match=r"one split 'train' of 9 pictures; expected 10, or 8"):
+        check_all(f"tiny={lone}")
+    presets = {**data_presets.DATA_PRESETS, "tiny": data_presets.Preset("Tiny", 8, 2, labels=True, side=13)}
+    monkeypatch.setattr(data_presets, "DATA_PRESETS", presets)
+    with pytest.raises(ValueError, match=r"no column 'label'.*too few pixels on the short side, row 0 has 12;"):
+        check_all(f"tiny={tmp_path / 'mute'}")
+
+
+def check_all(name: str) -> None:
+    try:
+        check_pictures(settings(name))
+    except ValueError as error:
+        raise ValueError(str(error).replace("\n", " ")) from error
+
+
+def test_presets_want_a_place():
+    with pytest.raises(ValueError, match="coco=PATH"):
+        check(settings("coco"))
+    with pytest.raises(ValueError, match="no preset is called 'coca'; did you mean coco=/x"):
+        check(settings("coca=/x"))
+    with pytest.raises(FileNotFoundError, match="no such file or folder: /nowhere"):
+        check(settings("ffhq=/nowhere"))
+    assert {paper_name(preset.title) for preset in data_presets.DATA_PRESETS.values()} > {*PAPER_NAMES}
