@@ -12,6 +12,7 @@ from continuous_diffusion import (
     Condition,
     ForwardProcess,
     Guided,
+    Schedule,
     UNet,
     from_compvis,
     from_guided_diffusion,
@@ -117,6 +118,72 @@ def test_every_key_of_a_whole_checkpoint_has_a_place(golden: Any) -> None:
     assert list(unread.condition_stage) == ["embedding.weight"]
     scaled = latent_diffusion_from_compvis(weights | {"scale_factor": torch.tensor(0.25)}, config)
     assert scaled.latent_scale == 0.25
+
+
+STATES = CONFIG | {"use_spatial_transformer": True, "context_dim": 6}
+WHOLE: dict[str, Any] = {
+    "unet_config": {"target": "ldm.UNetModel", "params": STATES},
+    "cond_stage_config": {"target": "ldm.ClassEmbedder", "params": {"n_classes": 4, "embed_dim": 6}},
+    "timesteps": 10,
+    "linear_start": 0.0015,
+    "linear_end": 0.0195,
+    "scale_factor": 0.5,
+}
+
+
+def whole_checkpoint(unet: UNet) -> dict[str, torch.Tensor]:
+    """Ours as LDM's trainer saves it, its moving average twice as large, under names without dots."""
+    official = {
+        key: part
+        for name, value in unet.state_dict().items()
+        for key, part in zip(_sources(name, unet), value.chunk(len(_sources(name, unet))), strict=True)
+    }
+    return {
+        **{f"model.diffusion_model.{key}": value for key, value in official.items()},
+        **{f"model_ema.diffusion_model{key.replace('.', '')}": 2 * value for key, value in official.items()},
+        "model_ema.decay": torch.tensor(0.9999),
+        "model_ema.num_updates": torch.tensor(1),
+        "first_stage_model.decoder.weight": torch.ones(2),
+        "cond_stage_model.embedding.weight": torch.arange(24.0).reshape(4, 6),
+        "alphas_cumprod": Schedule.sqrt_linear(10).signal[1:].float(),
+    }
+
+
+def test_the_parts_of_a_whole_checkpoint_are_those_that_went_in() -> None:
+    """Checks: LDM conditioning mechanisms, latent rescaling"""
+    ours = UNet(**unet_arguments(STATES))
+    weights = whole_checkpoint(ours)
+    parts = latent_diffusion_from_compvis(weights, WHOLE)
+    assert parts.averaged is not None and parts.conditioner is not None
+    for name, value in ours.state_dict().items():
+        assert torch.equal(parts.unet.state_dict()[name], value)
+        assert torch.equal(parts.averaged.state_dict()[name], 2 * value)
+    assert torch.equal(parts.schedule.signal, Schedule.sqrt_linear(10).signal)
+    assert (parts.latent_scale, list(parts.first_stage), parts.condition_stage) == (0.5, ["decoder.weight"], {})
+    assert parts.conditioner(torch.tensor([2])).flatten().tolist() == [12.0, 13.0, 14.0, 15.0, 16.0, 17.0]
+    plain = {key: value for key, value in weights.items() if not key.startswith(("model_ema.", "alphas"))}
+    unread = latent_diffusion_from_compvis(plain, WHOLE | {"cond_stage_config": "__is_unconditional__"})
+    assert unread.averaged is unread.conditioner is None
+    assert list(unread.condition_stage) == ["embedding.weight"]
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "message"),
+    [
+        ({"surprise": torch.zeros(1)}, {}, "1 parameters with no place: surprise"),
+        ({"model_ema.diffusion_modelsurprise": torch.zeros(1)}, {}, "no place: diffusion_modelsurprise"),
+        ({}, {"timesteps": 9}, r"alphas_cumprod: shape \(10,\), config asks for \(9,\)"),
+        ({}, {"linear_end": 0.012}, "not those of config's beta_schedule"),
+        ({}, {"beta_schedule": "cosine"}, "not those of config's beta_schedule"),
+        ({}, {"beta_schedule": "none"}, "beta_schedule 'none' is not one of"),
+    ],
+)
+def test_whole_checkpoints_that_do_not_fit_are_refused(
+    more: dict[str, torch.Tensor], changes: dict[str, Any], message: str
+) -> None:
+    weights = whole_checkpoint(UNet(**unet_arguments(STATES)))
+    with pytest.raises((KeyError, ValueError), match=message):
+        latent_diffusion_from_compvis(weights | more, WHOLE | changes)
 
 
 @pytest.mark.parity

@@ -151,6 +151,21 @@ def test_gradients_are_finite_at_both_ends_of_time(make_schedule, t: int, scale:
     assert logits.grad is not None and logits.grad.isfinite().all()
 
 
+def test_draws_are_those_of_their_generators() -> None:
+    """Alone and among three, and again; another seed gives others."""
+    process = ForwardProcess(Schedule.uniform_only(T, K))
+    x_0, t = torch.zeros(3, 20, dtype=torch.int64), torch.full((3,), T)
+
+    def draw(seeds: list[int]) -> tuple[Tensor, Tensor]:
+        prior = process.prior((len(seeds), 20), generator=[torch.Generator().manual_seed(i) for i in seeds])
+        generators = [torch.Generator().manual_seed(i) for i in seeds]
+        return prior, process.sample(x_0[: len(seeds)], t[: len(seeds)], generator=generators)
+
+    for together, alone, other in zip(draw([4, 5, 6]), draw([5]), draw([7]), strict=True):
+        assert torch.equal(together[1:2], alone)
+        assert not torch.equal(alone, other)
+
+
 def test_the_schedule_stays_exact_when_the_module_is_cast() -> None:
     process = ForwardProcess(Schedule.released(10, K)).to(torch.bfloat16)
     assert process.schedule.keep.dtype == torch.float64
