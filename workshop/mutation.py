@@ -41,6 +41,8 @@ WATCHED: dict[str, dict[str, tuple[str, ...]]] = {
 LIVES_ON = ("survived", "no tests")
 UNNOTICED = (0, 5, 33)
 """How mutmut keeps those."""
+SLOW_TO_IMPORT = ("hypothesis", "scipy.optimize", "safetensors.torch", "torch.distributed.tensor")
+"""What tests import before they begin, the last for `torch.testing.assert_close`: once is enough for all changes."""
 PRELOADED = "ignore:Module already imported:pytest.PytestWarning"
 NOTICED = ("killed", "timeout", "segfault")
 TEXT = """<!-- Written by workshop/mutation.py from docs/mutation.json, where the reasons stand. -->
@@ -70,7 +72,7 @@ def prepare(package: str, tests: str, folder: Path) -> None:
     name = next(path.name for path in (source / "src").iterdir() if (path / "__init__.py").is_file())
     hook = f'from jaxtyping import install_import_hook\n\ninstall_import_hook(["{name}"], "beartype.beartype")\n'
     (folder / "shape_checks.py").write_text(hook)
-    (folder / "preloaded").write_text("\n".join(["hypothesis", "scipy.optimize", "shape_checks", name]))
+    (folder / "preloaded").write_text("\n".join([*SLOW_TO_IMPORT, "shape_checks", name]))
     (folder / "pyproject.toml").write_text(settings(name, tests, WATCHED[package][tests]))
     (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     for path in folder.glob("mutants/**/*.meta"):
