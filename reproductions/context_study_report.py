@@ -229,7 +229,7 @@ def _cells(row: Mapping[str, Any], metrics: Mapping[str, MetricInfo]) -> list[st
     cells = [row["pair"], f"{row['step ratio']:.2f}x"]
     for name in metrics:
         said = row["differences"][name]
-        tested = "" if said["p"] is None else f", p {said['p']:.2g}, {said['holm']:.2g}: {said['reading']}"
+        tested = "" if said["p"] is None else f", p {said['p']:.2g}, Holm {said['holm']:.2g}: {said['reading']}"
         cells.append(said["words"] + tested)
     return cells
 
@@ -241,7 +241,7 @@ def _budget(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     with_loss, without = (duration(each) for each in steps["seconds"])
     return [
         f"A step with the context loss takes {steps['step ratio']:.3f} times as long as without it (medians of steps "
-        f"taken in turn, nothing else running here), so {steps['steps'][0]:,} steps with it stand against "
+        f"taken in turn, nothing else of the study running), so {steps['steps'][0]:,} steps with it stand against "
         f"{seconds['steps'][1]:,} without it at equal seconds. Trainings took {with_loss} with it, {without} without, "
         f"and {duration(seconds['seconds'][1])} at equal seconds, means over seeds, with others beside them.",
     ]
