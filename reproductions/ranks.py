@@ -2,9 +2,12 @@
 
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch.distributed import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 PATIENCE = timedelta(days=2)
 
@@ -20,13 +23,25 @@ def join() -> None:
     One rank may work alone for as long as `PATIENCE` while the others wait.
     """
     if count() > 1 and not PartialState._shared_state:
-        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE, **_afresh())
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", count()))))
 
 
 def own() -> int:
     """Which of them this is, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def _afresh() -> dict[str, Any]:
+    """Where torchrun has started the ranks again, a place to meet that holds nothing of those before.
+
+    Its store may live on, with the addresses of ranks that are no more.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0":
+        return {}
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    return {"store": PrefixStore(f"attempt {attempt}", store), "rank": rank, "world_size": size}
 
 
 def leads() -> bool:
