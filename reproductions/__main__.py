@@ -30,7 +30,8 @@ class Options:
     profile: str = "cpu"
     """How much of everything: smoke, cpu, gpu or paper."""
     data: str = "shapes"
-    """shapes, shapes-hard, digits, a folder of images, a parquet file or folder, or a hub id."""
+    """shapes, shapes-hard, digits, a folder of images, a parquet file or folder, .tar shards or a hub id; checked
+    against MS-COCO's splits with coco= or coco-karpathy= before it."""
     rows: str | None = None
     """Rows to measure, "A,B" (all that can be)."""
     seeds: str = "0"

@@ -10,6 +10,7 @@ from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 PATIENCE = timedelta(days=2)
+WAYS = {"FSDP": "ACCELERATE_USE_FSDP", "DeepSpeed": "ACCELERATE_USE_DEEPSPEED"}
 
 
 def count() -> int:
@@ -25,6 +26,16 @@ def join() -> None:
     if count() > 1 and not PartialState._shared_state:
         PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE, **_afresh())
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", count()))))
+
+
+def check_whole() -> None:
+    """Raise ValueError where Accelerate is told to part networks between ranks, which the loop does not do."""
+    asked = [name for name, value in WAYS.items() if os.environ.get(value, "false").lower() in ("1", "true", "yes")]
+    if asked:
+        raise ValueError(
+            f"Accelerate is set up for {' and '.join(asked)}, under which weights and their averages are parted between"
+            " ranks; every rank keeps them whole here: set it up for several GPUs (`accelerate launch --multi_gpu`)"
+        )
 
 
 def own() -> int:

@@ -12,7 +12,9 @@ class TableOptions:
     profile: str = "cpu"
     """How much of everything: smoke, cpu, gpu or paper."""
     data: str = "shapes"
-    """One or more, "A,B": shapes, shapes-hard, digits, a folder of images, a parquet file or folder, or a hub id."""
+    """One or more, "A,B": shapes, shapes-hard, digits, a folder of images, a parquet file or folder, .tar shards
+    ("shards/{00000..00009}.tar"), or a hub id; checked against what the paper's sets hold with their names before it:
+    ffhq=, celebahq=, churches=, bedrooms=, imagenet=, coco=, coco-karpathy=, cub=, laion=."""
     condition: Literal["none", "class"] = "none"
     """What models are told: nothing, as in the paper, or the classes of the data."""
     rows: str | None = None

@@ -20,11 +20,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from reproductions import room
+from reproductions import ranks, room
 from reproductions.artefacts import Desk
 from reproductions.plateau import Plateau, PlateauRate
 from reproductions.room import NoRoom as NoRoom
@@ -269,7 +270,8 @@ def train(
             first, generator = next(parts)
             terms = step(first, index, generator, parts)
         history.add(terms)
-        if (index + 1) % settings.log_every == 0 or index + 1 == settings.steps:
+        logged = (index + 1) % settings.log_every == 0 or index + 1 == settings.steps
+        if logged:
             means = history.close(index + 1, accelerator)
             if not math.isfinite(means["loss"]):
                 raise FloatingPointError(
@@ -277,12 +279,26 @@ def train(
                 )
             log(index + 1, means)
         yield index, history.last
-        if time.monotonic() - saved > SAVE_EVERY_SECONDS and index + 1 < settings.steps:
+        if index + 1 < settings.steps and due(saved, accelerator, logged=logged):
             save(accelerator, folder, index + 1, settings)
             saved = time.monotonic()
     if accelerator.is_main_process:
         (folder / "curves.json").write_text(json.dumps(history.rows))
         clear(folder)
+
+
+def due(saved: float, accelerator: Accelerator, *, logged: bool) -> bool:
+    """Whether it is time for a checkpoint, the last being of `saved`.
+
+    Of several ranks, the first one's clock decides for all, and is asked after steps that are logged.
+    """
+    passed = time.monotonic() - saved > SAVE_EVERY_SECONDS
+    if accelerator.num_processes == 1:
+        return passed
+    if not logged:
+        return False
+    decided: Any = broadcast(torch.tensor([float(passed)], device=accelerator.device), from_process=0)
+    return bool(decided.item())
 
 
 def given(
@@ -465,6 +481,7 @@ def fit(
     make: builds the step on the accelerator that it is given; batch: (indices, generator) -> what the step takes;
     some_unused: whether there are steps whose loss leaves some parameters out.
     """
+    ranks.check_whole()
     AcceleratorState._reset_state()
     wrapping = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
     accelerator = Accelerator(

@@ -21,7 +21,8 @@ TWO = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d
 
 IN_FLOAT32 = """
 import sys
-from reproductions import profiles, table_profiles
+from reproductions import profiles, table_profiles, training
+training.SAVE_EVERY_SECONDS = 0.5
 profiles.has_bf16 = table_profiles.has_bf16 = lambda: False
 from reproductions.__main__ import main
 main()

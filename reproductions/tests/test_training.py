@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from reproductions import training
+from reproductions import ranks, training
 from reproductions.plateau import Plateau, PlateauRate
 from reproductions.training import GradientStep, History, TrainingSettings, average, shuffled, stream, train
 
@@ -110,6 +110,13 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, monkeypatch: 
     _, steps = start(tmp_path, replace(SETTINGS, learning_rate=0.5))
     with pytest.raises(ValueError, match="other settings"):
         next(iter(steps))
+
+
+def test_networks_in_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks.check_whole()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="set up for FSDP.*--multi_gpu"):
+        ranks.check_whole()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
