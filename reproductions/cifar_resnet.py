@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SIDE = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -30,7 +31,7 @@ class Block(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet of `6 blocks + 2` layers for 32 pixels (56 layers: nine blocks a stage); 64 features before the classes.
 
-    Larger images are averaged down to 32 pixels first.
+    Images of any other side come to 32 pixels first: of a multiple by averages, of another by bicubic interpolation.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -44,14 +45,22 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (b, 64) of images (b, 3, 32 n, 32 n) in [-1, 1]."""
+        """Features (b, 64) of square images (b, 3, H, H) in [-1, 1]."""
         mean, deviation = (images.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-        if images.shape[2] != 32:
-            images = F.avg_pool2d(images, images.shape[2] // 32)
+        images = _of_own_side(images)
         h = F.relu(self.bn1(self.conv1(((images + 1) / 2 - mean) / deviation)))
         for stage in ("layer1", "layer2", "layer3"):
             h = self.get_submodule(stage)(h)
         return h.mean(dim=(2, 3))
+
+
+def _of_own_side(images: Tensor) -> Tensor:
+    side = images.shape[2]
+    if side == SIDE:
+        return images
+    if side % SIDE == 0:
+        return F.avg_pool2d(images, side // SIDE)
+    return F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def cifar_resnet(path: Path) -> CifarResNet:

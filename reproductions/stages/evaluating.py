@@ -46,7 +46,7 @@ from diffusion_evaluation import proportion as proportion
 from diffusion_evaluation import psnr as psnr
 from diffusion_evaluation import resize_bytes as resize_bytes
 from diffusion_evaluation import ssim as ssim
-from reproductions.cifar_resnet import cifar_resnet, layers
+from reproductions.cifar_resnet import SIDE, cifar_resnet, layers
 
 STATISTICS_SUFFIXES = (".npz", ".safetensors")
 Batches = Iterable[tuple[list[int], Tensor]]
@@ -55,7 +55,8 @@ Batches = Iterable[tuple[list[int], Tensor]]
 def cifar_space(weights: Path, side: int = 32) -> FeatureSpace:
     """The space of a CIFAR residual network for pictures of a side, called by the number of its layers."""
     network = cifar_resnet(weights)
-    version = "1" if side == 32 else f"1, {side} pixels averaged to 32"
+    resized = "averaged" if side % SIDE == 0 else "interpolated"
+    version = "1" if side == SIDE else f"1, {side} pixels {resized} to {SIDE}"
     return module_space(f"cifar-resnet{layers(network)}", network, version=version)
 
 

@@ -192,6 +192,14 @@ def test_residual_network_of_any_depth_is_read(tmp_path: Path) -> None:
         cifar_resnet(tmp_path / "other.safetensors")
 
 
+@pytest.mark.parametrize("side", [8, 20, 48, 96])
+def test_pictures_of_one_colour_have_its_features_at_any_side(side: int) -> None:
+    network = CifarResNet(1).eval()
+    colours = torch.tensor([[-1.0, 0.2, 1.0], [0.5, 0.5, -0.3]])[:, :, None, None]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(colours.expand(-1, -1, side, side)), network(colours.expand(-1, -1, 32, 32)))
+
+
 @pytest.mark.parity
 def test_pretrained_residual_network_knows_its_classes() -> None:
     """Its published accuracy on the re-encoded test images is 83.4 %, measured on a thousand."""
