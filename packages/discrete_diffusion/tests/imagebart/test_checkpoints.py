@@ -1,8 +1,21 @@
+from itertools import product
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from discrete_diffusion.imagebart import Filter, ImageBART, draw_scale, from_imagebart, load_imagebart, sample
+from discrete_diffusion.imagebart import (
+    DecoderOnly,
+    EncoderDecoder,
+    Filter,
+    ImageBART,
+    draw_scale,
+    from_imagebart,
+    load_imagebart,
+    sample,
+)
+from discrete_diffusion.imagebart.checkpoints import _BLOCK_PARTS, _INSIDE, _NAMES, _rename
 
 NETWORKS = {"x": "weights", "residual": "weights_residual"}
 
@@ -160,3 +173,69 @@ def test_files_are_read_by_path_and_never_unpickled(tmp_path) -> None:
         load_imagebart(tmp_path / "other.ckpt")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_imagebart(tmp_path / "none.ckpt")
+
+
+SIZE = {"codes": 5, "grid": (2, 2), "width": 16, "heads": 2}
+KEEP = [1.0, 0.6, 0.3, 0.0]
+FINER = {"dim": 16, "enc_num_tokens": 5, "enc_depth": 1, "enc_heads": 2, "enc_max_seq_len": 4}
+FINER |= {"dec_num_tokens": 5, "dec_depth": 2, "dec_heads": 2, "dec_max_seq_len": 4}
+COARSEST = {"vocab_size": 5, "block_size": 4, "n_layer": 2, "n_head": 2, "n_embd": 16}
+
+
+def official_keys() -> set[str]:
+    """The names that two layers of each kind have in official files."""
+    keys = {f"{name}{ending}" for name in _NAMES for ending in ("", ".weight", ".bias")}
+    keys |= {
+        f"{stack}.attn_layers.layers.{sublayer}.{part}"
+        for stack, sublayer in product(("encoder", "decoder"), range(6))
+        for part in ("0.weight", "0.bias", *(f"1.{name}" for name in _INSIDE))
+    }
+    parts = product(range(2), _BLOCK_PARTS, ("weight", "bias"))
+    return keys | {f"blocks.{i}.{part}.{kind}" for i, part, kind in parts}
+
+
+def released(network: EncoderDecoder | DecoderOnly) -> dict[str, Tensor]:
+    """Its tensors as the official trainer saves them, their moving average twice as large."""
+    official = {_rename(key): key for key in official_keys()}
+    weights = {"alphacum": torch.tensor(KEEP), "sos_token": torch.tensor([3])}
+    for name, value in network.state_dict().items():
+        joined = next((part for part in ("query_key_value", "key_value") if part in name), "value")
+        for part, each in zip(joined.split("_"), value.chunk(joined.count("_") + 1), strict=True):
+            key = official[name.replace(joined, part)]
+            weights |= {f"transformer.{key}": each, f"transformer_ema.{key.replace('.', '')}": 2 * each}
+    return weights
+
+
+@pytest.mark.parametrize("kind", ["finer", "coarsest"])
+def test_what_went_out_under_official_names_comes_back(kind: str) -> None:
+    """Checks: ImageBART encoder-decoder scales, decoder-only scale"""
+    if kind == "finer":
+        ours: EncoderDecoder | DecoderOnly = EncoderDecoder(**SIZE, encoder_depth=1, decoder_depth=2, head_width=8)
+    else:
+        ours = DecoderOnly(**SIZE, depth=2)
+    config = {"n_scales": 3, "transformer_config": {"params": FINER if kind == "finer" else COARSEST}}
+    for averaged in (False, True):
+        again = from_imagebart(released(ours), {"model": {"params": config}}, averaged=averaged)
+        for name, value in ours.state_dict().items():
+            assert torch.equal(again.state_dict()[name], value * (1 + averaged)), name
+
+
+def test_files_of_another_configuration_are_refused() -> None:
+    weights = released(EncoderDecoder(**SIZE, encoder_depth=1, decoder_depth=2, head_width=8))
+    plain = {key: value for key, value in weights.items() if not key.startswith("transformer_ema")}
+    for given, options, scales, message in (
+        (weights, {}, 4, "n_scales = 4, but the checkpoint's schedule has 3 scales"),
+        (
+            weights | {"transformer.surprise": torch.zeros(1), "transformer_ema.surprise": torch.zeros(1)},
+            {},
+            3,
+            "surprise",
+        ),
+        (plain, {}, 3, "no moving average"),
+        (weights, {"enc_use_scalenorm": True}, 3, r"options \['enc_use_scalenorm'\] are not supported"),
+        (weights, {"tie_token_emb": True}, 3, "tie_token_emb = True is not supported"),
+        (weights, {"enc_heads": 4}, 3, "enc_heads = 4 and dec_heads = 2 differ"),
+        (weights, {"dim": 8}, 3, r"state_dict does not fit config: .* not \("),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_imagebart(given, {"n_scales": scales, "transformer_config": {"params": FINER | options}})
