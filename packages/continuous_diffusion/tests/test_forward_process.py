@@ -141,7 +141,10 @@ def test_wrong_inputs_are_named() -> None:
 
 
 def test_levels_are_not_saved() -> None:
-    assert process.state_dict() == flow.state_dict() == {}
+    assert ForwardProcess(process.schedule).state_dict() == {}
+    made = ForwardProcess(flow.schedule)
+    assert made.state_dict() == {}
+    assert made.scales is not None and torch.equal(made.scales, flow.schedule.scale)
 
 
 @pytest.mark.parity
