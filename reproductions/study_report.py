@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from safetensors.torch import load_file
@@ -62,8 +61,7 @@ def write_study(out: Path, plan: "Plan", lines: Sequence[Line], found: Mapping[s
     draw_steps(out / "steps.png", study)
     draw_loss(out / "loss.png", study)
     images = {each.walk.name: pictures(each.scored, out)[:COLUMNS] for each in lines}
-    shown = torch.cat(list(images.values()))
-    grids.grid(shown, COLUMNS, grids.fitting_scale(shown, SIDE)).save(out / "ways.png")
+    grids.labelled_rows(images).save(out / "ways.png")
     text = markdown(study)
     (out / "study.md").write_text(text, encoding="utf-8")
     (out / "study.html").write_text(page(study, out), encoding="utf-8")
@@ -134,7 +132,6 @@ def page(study: Mapping[str, Any], out: Path) -> str:
     cells = "".join(f"<th>{escape(each)}</th>" for each in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(each)}</td>" for each in row) + "</tr>" for row in rows)
     said = "".join(f"<p>{escape(note)}</p>" for note in notes(study))
-    names = "".join(f"<li>{escape(row['name'])}</li>" for row in study["study"])
     shown = {name: _uri(out / f"{name}.png") for name in ("steps", "loss", "ways", "inpainting")}
     title = escape(f"{study['kind'].capitalize()} denoiser of {study['data']['name']}")
     return (
@@ -143,7 +140,7 @@ def page(study: Mapping[str, Any], out: Path) -> str:
         f'<h2>Scores over calls of the network</h2><img src="{shown["steps"]}" alt="Scores over calls of the network">'
         f"<h2>Loss</h2>"
         f'<img src="{shown["loss"]}" alt="Loss over training steps"><h2>Samples</h2><p>The same first samples, a row '
-        f'for each way:</p><ol>{names}</ol><img src="{shown["ways"]}" alt="Samples of every way">'
+        f'for each way:</p><img src="{shown["ways"]}" alt="Samples of every way">'
         f'<h2>Filling in</h2><p>{escape(_filled(study))}</p><img src="{shown["inpainting"]}" alt="Filled in">'
         f"<h2>Again</h2><pre>{escape(study['command'])}</pre></body></html>\n"
     )
@@ -191,9 +188,10 @@ def draw_steps(path: Path, study: Mapping[str, Any]) -> None:
 
 
 def draw_loss(path: Path, study: Mapping[str, Any]) -> None:
-    """Every part of the loss over the steps of the training."""
+    """The loss over the steps of the training, and its parts where there are several."""
     curve = study["curve"]
     terms = [term for term in curve[0] if term not in ("step", "gradient norm")]
+    terms = terms if len(terms) > 2 else terms[:1]
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(3.6 * len(terms), 2.6), layout="constrained")
         for axes, term in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):

@@ -295,7 +295,8 @@ def test_a_study_samples_one_training_in_many_ways(autoencoders, tmp_path: Path,
     page = (tmp_path / "study.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     with Image.open(tmp_path / "ways.png") as picture:
-        assert picture.size == (10 * 66 - 2, len({row["name"] for row in study["study"]}) * 66 - 2)
+        assert picture.width > 10 * 66
+        assert picture.height == len({row["name"] for row in study["study"]}) * 68
 
 
 @pytest.mark.parametrize("plan", [plan_discrete, plan_continuous])
