@@ -218,7 +218,7 @@ def _digits(settings: DataSettings) -> tuple[Split, Split, str]:
 
     note = (
         f"Held out from {len(pixels):,} digits with seed {settings.seed}: {len(held_out):,}. "
-        "Pictures are 8 x 8 pixels, scaled up (bicubic)."
+        f"Pictures are 8 x 8 pixels{'' if settings.resolution == 8 else ', scaled up (bicubic)'}."
     )
     return _stack(list(examples(train[: settings.train_size]))), _stack(list(examples(held_out))), note
 

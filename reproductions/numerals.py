@@ -5,15 +5,20 @@ import math
 from reproductions.energy import Energy
 from reproductions.findings import Measurement, Report
 
+ROUNDED = 1e-12
 NARROW = "\N{NO-BREAK SPACE}"
 
 
 def figure(value: float | int | None) -> str:
-    """Write a number: one decimal from 100, two from 1, three below that, two significant digits below 0.01."""
+    """Write a number: one decimal from 100, two from 1, three below that, two significant digits below 0.01.
+
+    What is left of rounding, below 1e-12, is 0.
+    """
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "not finite"
+    value = 0.0 if abs(value) < ROUNDED else value
     size = abs(value)
     decimals = (
         1 if size >= 100 else 2 if size >= 1 else 3 if size >= 0.01 or size == 0 else 1 - math.floor(math.log10(size))
@@ -23,7 +28,7 @@ def figure(value: float | int | None) -> str:
 
 def signed(value: float | int) -> str:
     """Write a difference, with its sign."""
-    return "+" + figure(value) if value > 0 else figure(value)
+    return "+" + figure(value) if value >= ROUNDED else figure(value)
 
 
 def interval(measurement: Measurement) -> str:

@@ -64,7 +64,7 @@ def ceiling_of(ground: Ground, families: set[Family]) -> dict[str, Stage]:
 def illustrate(planned: Planned, root: Path) -> list[Illustration]:
     """For each data set the first training pictures, and the first samples of each row under its first seed."""
     found: list[Illustration] = []
-    for title, ground in planned.grounds.items():
+    for number, (title, ground) in enumerate(planned.grounds.items(), 1):
         drawn = {
             approach.removesuffix(on("", title)): pictures(next(iter(runs.values())).images, root, neighbours.COMPARED)
             for approach, runs in planned.runs.items()
@@ -76,7 +76,6 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
             f"The first training pictures of {title}, and the first samples of each model under the first seed, not a "
             "choice of the best."
         )
-        number = len(found) // 2 + 1
         found.append(wall(f"samples-{number}", f"Samples, {title}", words, rows))
         found.append(nearest(f"nearest-{number}", ground, root, drawn))
     return found

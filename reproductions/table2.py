@@ -175,8 +175,8 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
     Then the training pictures that those with the most filled in are nearest to: the last kind's.
     """
     found = []
-    for title, ground in planned.grounds.items():
-        number = min(COLUMNS, ground.sizes.repainting.number)
+    for i, (title, ground) in enumerate(planned.grounds.items(), 1):
+        number, several = min(COLUMNS, ground.sizes.repainting.number), len(planned.grounds) > 1
         real = pictures_held_out(ground, root, number)
         for kind in REPAINT_MASKS:
             rows = {"original": real, "shown": torch.where(painting.masks_of(kind, real), 128, real)}
@@ -185,10 +185,10 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
                 if stage is not None and approach.endswith(on("", title)):
                     rows[approach.removesuffix(on("", title))] = pictures(stage, root, number)
             words = f"Held-out pictures of {title} behind {kind.name} masks, and as each row fills them in."
-            name = f"{kind.name.replace(' ', '-')}{'' if len(planned.grounds) == 1 else f'-{len(found) // 7 + 1}'}"
+            name = kind.name.replace(" ", "-") + (f"-{i}" if several else "")
             found.append(wall(name, f"{kind.name}, {title}".capitalize(), words, rows))
         drawn = {name: images for name, images in rows.items() if name not in ("original", "shown")}
-        found.append(nearest(f"nearest-{len(found) // 7 + 1}", ground, root, drawn))
+        found.append(nearest(f"nearest-{i}", ground, root, drawn))
     return found
 
 

@@ -410,6 +410,7 @@ def test_markdown_of_a_table_without_runs():
     [
         (None, "–"),
         (0.0, "0.000"),
+        (-2.3e-18, "0.000"),
         (123.456, "123.5"),
         (12.3456, "12.35"),
         (0.98765, "0.988"),
@@ -422,7 +423,7 @@ def test_figures(value, written):
 
 
 def test_other_numerals():
-    assert (signed(0.5), signed(-0.5), signed(0.0)) == ("+0.500", "−0.500", "0.000")
+    assert (signed(0.5), signed(-0.5), signed(0.0), signed(2.3e-18)) == ("+0.500", "−0.500", "0.000", "0.000")
     spaced = [duration(8.24), duration(59.97), duration(299.6), duration(3_599.7), count(1_612_345), count(12.4, "MiB")]
     written = ["8.2 s", "1 min 00 s", "5 min 00 s", "1 h 00 min", "1 612 345", "12 MiB"]
     assert [text.replace("\N{NO-BREAK SPACE}", " ") for text in spaced] == written
