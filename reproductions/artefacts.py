@@ -96,8 +96,13 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` so that `path` is never half-written."""
+    write_whole(path, (json.dumps(plain(value), indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is never half there: under a partial name, then renamed."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(plain(value), indent=1, sort_keys=True) + "\n")
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 

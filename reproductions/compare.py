@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from reproductions import grids
+from reproductions.artefacts import write_whole
 from reproductions.comparison_options import CompareOptions
 from reproductions.energy import Energy
 from reproductions.findings import CONFIDENCE, Measurement
@@ -64,9 +64,7 @@ def compare(options: CompareOptions) -> int:
         runs = read(options.runs)
         content = page(runs)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = options.out.with_name(options.out.name + ".partial")
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, options.out)
+        write_whole(options.out, content.encode())
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

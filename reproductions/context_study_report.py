@@ -5,11 +5,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reproductions.artefacts import Stage, plain, write_json
+from reproductions.artefacts import Stage, plain, write_json, write_whole
 from reproductions.collect import over_seeds, read
 from reproductions.context_pairs import SECONDS, STEPS, WITHOUT, Pair, Studied
 from reproductions.context_study_plot import draw
 from reproductions.data import DIGITS
+from reproductions.denoiser_report import again
 from reproductions.experiment import Family, Model
 from reproductions.findings import Better, MetricInfo
 from reproductions.markdown import ARROWS, table
@@ -145,16 +146,16 @@ def _means(values: Values) -> Mapping[str, Any]:
 
 def write(out: Path, profile: str, sections: Sequence[Section], command: Sequence[str]) -> str:
     """Write all files of the study so far; returns its Markdown."""
-    again = f"conprediff {' '.join(command)}"
-    found = {"study": "context", "profile": profile, "command": again, "data": sections}
-    notes = {"command": again, **provenance(), "data": [{k: each[k] for k in KEPT} for each in sections]}
+    asked = again(command)
+    found = {"study": "context", "profile": profile, "command": asked, "data": sections}
+    notes = {"command": asked, **provenance(), "data": [{k: each[k] for k in KEPT} for each in sections]}
     write_json(out / "manifest.json", notes)
     dropped = ("stages", "sizes")
     slim = [{key: value for key, value in each.items() if key not in dropped} for each in sections]
     write_json(out / "study.json", {**found, "data": slim})
-    (out / "differences.png").write_bytes(draw(sections))
-    text = markdown(profile, sections, again)
-    (out / "study.md").write_text(text, encoding="utf-8")
+    write_whole(out / "differences.png", draw(sections))
+    text = markdown(profile, sections, asked)
+    write_whole(out / "study.md", text.encode())
     return text
 
 

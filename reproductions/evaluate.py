@@ -1,11 +1,11 @@
 """`conprediff evaluate A B`: scores of one set of pictures against another."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from reproductions.artefacts import write_whole
 from reproductions.command import carry_out
 from reproductions.picture_source import PictureSource, picture_batches
 from reproductions.stages import evaluating
@@ -112,9 +112,7 @@ def extract(source: PictureSource, shelf: Shelf, batch: int, bad: Bad) -> None:
 
 def write(path: Path, report: dict[str, Any]) -> None:
     """Write JSON, under a partial name first."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, path)
+    write_whole(path, (json.dumps(report, indent=2) + "\n").encode())
 
 
 def table(report: dict[str, Any]) -> str:

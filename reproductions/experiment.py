@@ -45,10 +45,8 @@ class Context:
     @property
     def name(self) -> str:
         """The stride, and whatever else is not as usual."""
-        others = [
-            f"{each.name} {value}" for each in fields(self) if (value := getattr(self, each.name)) != each.default
-        ]
-        return " ".join([str(self.stride), *(other for other in others if not other.startswith("stride"))])
+        unusual = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        return " ".join([str(self.stride), *(f"{name} {getattr(self, name)}" for name in unusual if name != "stride")])
 
 
 class Fading(StrEnum):

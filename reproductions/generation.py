@@ -1,7 +1,6 @@
 """`conprediff sample`, `inpaint` and `upscale`: pictures of a trained run, each written once, each by its own seed."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reproductions.artefacts import plain, write_json
+from reproductions.artefacts import plain, write_json, write_whole
 from reproductions.command import carry_out
 from reproductions.generation_options import GenerationOptions, InpaintOptions, SampleOptions, UpscaleOptions
 from reproductions.grids import picture, png
@@ -238,6 +237,4 @@ def _batches(which: Sequence[int], batch: int) -> Iterator[Sequence[int]]:
 
 
 def _save(path: Path, image: Tensor) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(png(picture(image)))
-    os.replace(partial, path)
+    write_whole(path, png(picture(image)))

@@ -158,8 +158,8 @@ class Ground:
             counted = partial(scale_costs.size, each), partial(scale_costs.cost, each)
             trainings.append(_training(f"{name} scale {t}", runs, each, model.context, inputs, counted))
         named = {f"scale {t}": stage for t, stage in enumerate(trainings, 1)}
-        model = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **named})
-        return Trained(training, model, tuple(trainings), {**inputs, "model": model})
+        joined = Stage(f"{name} model", scale_denoising.join, training, {**inputs, **named})
+        return Trained(training, joined, tuple(trainings), {**inputs, "model": joined})
 
     def images(self, model: Model, seed: int) -> Stage:
         """Pictures that a model draws."""

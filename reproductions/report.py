@@ -6,7 +6,6 @@ Each table of the report is written as CSV and LaTeX too, and the page holds the
 import base64
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from reproductions import curves, exports, grids, numerals
+from reproductions.artefacts import write_whole
 from reproductions.findings import Better as Better
 from reproductions.findings import Cost as Cost
 from reproductions.findings import Curve as Curve
@@ -48,15 +48,15 @@ def write_report(folder: Path, report: Report) -> None:
     pictures = _pictures(report)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     for each in report.illustrations:
-        _write(folder / f"{each.name}.png", each.png)
+        write_whole(folder / f"{each.name}.png", each.png)
     for name, content in pictures.items():
-        _write(folder / "samples" / f"{name}.png", content)
+        write_whole(folder / "samples" / f"{name}.png", content)
     for name, content in exports.files(report).items():
-        _write(folder / name, content)
-    _write(folder / "manifest.json", _json(manifest(report)))
-    _write(folder / f"{report.table}.md", markdown(report).encode())
-    _write(folder / f"{report.table}.html", html(report).encode())
-    _write(folder / f"{report.table}.json", _json(table(report)))
+        write_whole(folder / name, content)
+    write_whole(folder / "manifest.json", _json(manifest(report)))
+    write_whole(folder / f"{report.table}.md", markdown(report).encode())
+    write_whole(folder / f"{report.table}.html", html(report).encode())
+    write_whole(folder / f"{report.table}.json", _json(table(report)))
 
 
 def table(report: Report) -> dict[str, Any]:
@@ -189,9 +189,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -20,8 +20,8 @@ from reproductions.stages.discrete import Filter, edit, token_mask
 from reproductions.stages.evaluating import EXPAND, WIDE, MaskKind, draw_masks
 from reproductions.stages.filling import Fill, Job, fill, filled
 from reproductions.stages.scale_denoising import Training, Walk
-from reproductions.text_to_image import device, part
-from reproductions.training import stream
+from reproductions.streams import stream
+from reproductions.text_to_image import device, in_parts, part
 
 MASKS: tuple[MaskKind, ...] = (UpperHalf(), Window(), EXPAND, WIDE)
 CHAINS = 3
@@ -130,17 +130,15 @@ def upper_halves(desk: Desk) -> None:
     held_out, coder = Split.load(desk.inputs["data"] / conditions.HELD_OUT), Decoder(desk.inputs)
     images = held_out.images[: settings.number]
     told = conditions.of_pictures(desk, training.told, len(images))
-    starts = range(0, len(images), settings.batch)
-    missing = [start for start in starts if not part(desk.folder, start).exists()]
-    for start in desk.track(missing, len(starts), len(starts) - len(missing)):
-        mine = range(start, min(start + settings.batch, len(images)))
+
+    def make(mine: range) -> Tensor:
         given = None if told is None else told[mine.start : mine.stop]
         signed = to_signed(images[mine.start : mine.stop]).to(device())
         mask = draw_masks(UpperHalf(), len(mine), *signed.shape[2:]).to(device())
         generators = [stream(settings.seed, i, 0, device()) for i in mine]
-        edited = filled(module, coder, way, signed, mask, given, generators, training.chain.training.precision)
-        partial = part(desk.folder, start).with_suffix(".partial")
-        save_file({"images": edited.contiguous()}, partial)
-        partial.rename(part(desk.folder, start))
-    done = [load_file(part(desk.folder, start))["images"] for start in starts]
+        return filled(module, coder, way, signed, mask, given, generators, training.chain.training.precision)
+
+    in_parts(desk, len(images), settings.batch, make)
+    starts = range(0, len(images), settings.batch)
+    done = [load_file(part(desk.folder, start))["samples"] for start in starts]
     save_file({"images": torch.cat(done).contiguous()}, desk.folder / "images.safetensors")
