@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 
 from reproductions import costs, ranks
 from reproductions.artefacts import Stage
+from reproductions.checkpoints import resumed
 from reproductions.costs import Machine
 from reproductions.runner import StageFailed
-from reproductions.training import resumed
 
 SIZES = (("parameters", 12), ("steps", 8))
 

@@ -1,6 +1,6 @@
 """Parts of a batch, for ranks side by side or one after the other, that draw the numbers that the whole would draw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from reproductions.streams import stream, stream_key
+
+Batch = tuple[Any, ...]
+Given = tuple[Batch, torch.Generator]
 FACTORIES = (torch.rand, torch.randn)
 IN_PLACE = (Tensor.normal_, Tensor.uniform_, Tensor.exponential_)
 
@@ -80,3 +84,25 @@ class WholeBatch(TorchFunctionMode):
             return draw(shape)
         whole = draw((shape[0] * self.share.count, *shape[1:]))
         return self.share.of(whole.unflatten(0, (self.examples * self.share.count, -1))).flatten(0, 1)
+
+
+def given(
+    batch: Callable[[Tensor, torch.Generator], Batch],
+    indices: Tensor,
+    mine: Sequence[Share],
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> Generator[Given, None, None]:
+    """What a step is given of the examples at `indices`, share by share; what is drawn for it meanwhile is its share.
+
+    On a processor, all shares draw the numbers of the whole batch, and keep theirs, so that any number of ranks and
+    parts trains the same. On a GPU, each draws numbers of its own.
+    """
+    for share in mine:
+        taken = share.of(indices)
+        own = stream(seed, step, share.index, device)
+        whole = device.type == "cpu"
+        generator = torch.Generator(device).manual_seed(stream_key(seed, step, 0)) if whole else own
+        with share.drawn(len(taken)) if whole else nullcontext():
+            yield batch(taken, generator), generator

@@ -14,7 +14,8 @@ from reproductions.data import Split
 from reproductions.settings import Captions, Denoiser
 from reproductions.stages import texts
 from reproductions.stages.preparing import CaptionTokens
-from reproductions.training import GradientStep, fit, stream
+from reproductions.streams import stream
+from reproductions.training import GradientStep, fit
 
 READ = 256
 """Captions that are read at a time."""

@@ -4,16 +4,12 @@ Step `i` depends on `(seed, i)` alone: its batch, its noise and its learning rat
 started again ends bit-identical to one that never was (CPU, one rank).
 """
 
-import hashlib
 import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,14 +21,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from reproductions import ranks, room
+from reproductions import ranks
 from reproductions.artefacts import Desk
+from reproductions.checkpoints import clear, resume, resumed, save
+from reproductions.history import History
 from reproductions.plateau import Plateau, PlateauRate
-from reproductions.room import NoRoom as NoRoom
-from reproductions.shares import Share, shares
+from reproductions.shares import Batch, Given, given, shares
+from reproductions.streams import shuffled
 
-Batch = tuple[Any, ...]
-Given = tuple[Batch, torch.Generator]
 SAVE_EVERY_SECONDS = 20.0
 NORM = "gradient norm"
 
@@ -299,172 +295,6 @@ def due(saved: float, accelerator: Accelerator, *, logged: bool) -> bool:
         return False
     decided: Any = broadcast(torch.tensor([float(passed)], device=accelerator.device), from_process=0)
     return bool(decided.item())
-
-
-def given(
-    batch: Callable[[Tensor, torch.Generator], Batch],
-    indices: Tensor,
-    mine: Sequence[Share],
-    seed: int,
-    step: int,
-    device: torch.device,
-) -> Generator[Given, None, None]:
-    """What a step is given of the examples at `indices`, share by share; what is drawn for it meanwhile is its share.
-
-    On a processor, all shares draw the numbers of the whole batch, and keep theirs, so that any number of ranks and
-    parts trains the same. On a GPU, each draws numbers of its own.
-    """
-    for share in mine:
-        taken = share.of(indices)
-        own = stream(seed, step, share.index, device)
-        whole = device.type == "cpu"
-        generator = torch.Generator(device).manual_seed(stream_key(seed, step, 0)) if whole else own
-        with share.drawn(len(taken)) if whole else nullcontext():
-            yield batch(taken, generator), generator
-
-
-class History:
-    """The means of the logged terms; part of every checkpoint."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    @property
-    def last(self) -> Mapping[str, float]:
-        return self.rows[-1] if self.rows else {}
-
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        for name, value in terms.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
-
-    def close(self, step: int, accelerator: Accelerator) -> Mapping[str, float]:
-        """The means since the last time, over all ranks."""
-        if accelerator.num_processes > 1:
-            sums: Any = accelerator.reduce(torch.stack(list(self.sums.values())), "mean")
-            self.sums = dict(zip(self.sums, sums, strict=True))
-        means = {name: float(total) / self.count for name, total in self.sums.items()}
-        self.rows.append({"step": step, **means})
-        self.sums, self.count = {}, 0
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "sums": self.sums, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.sums, self.count = state["rows"], state["sums"], state["count"]
-
-
-@lru_cache(maxsize=2)
-def permutation(length: int, epoch: int, seed: int) -> Tensor:
-    """The order of one pass over the data."""
-    return torch.randperm(length, generator=stream(seed, epoch, -1, torch.device("cpu")))
-
-
-def shuffled(length: int, batch: int, step: int, seed: int) -> Tensor:
-    """The indices (batch,) of step `step`: consecutive places of one shuffled pass after the other."""
-    places = range(step * batch, (step + 1) * batch)
-    epochs = torch.tensor([place // length for place in places])
-    within = torch.tensor([place % length for place in places])
-    pieces = [permutation(length, int(e), seed)[within[epochs == e]] for e in epochs.unique()]
-    return torch.cat(pieces)
-
-
-def stream(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
-    """The random numbers of one step on one rank; torch's global generator is set to the same place."""
-    key = stream_key(seed, step, rank)
-    if rank >= 0:
-        torch.manual_seed(key)
-    return torch.Generator(device).manual_seed(key)
-
-
-def stream_key(seed: int, step: int, rank: int) -> int:
-    """The seed of a stream."""
-    return int.from_bytes(hashlib.sha256(f"{seed},{step},{rank}".encode()).digest()[:7], "big")
-
-
-def save(accelerator: Accelerator, folder: Path, done: int, settings: TrainingSettings) -> None:
-    """Write a checkpoint under a partial name, rename it, drop the older ones.
-
-    Raises:
-        NoRoom: where the disk is full; the checkpoint before stays as it is.
-    """
-    partial = folder / "checkpoint.partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    older = list(folder.glob("checkpoint-*"))
-    try:
-        accelerator.save_state(str(partial))
-        if accelerator.is_main_process:
-            (partial / "position.json").write_text(json.dumps({"step": done, "settings": repr(settings)}))
-    except Exception as error:
-        if not room.is_full(error, folder):
-            raise
-        raise NoRoom(_too_large(partial, older, done)) from error
-    if accelerator.is_main_process:
-        os.replace(partial, folder / f"checkpoint-{done:09d}")
-        for path in older:
-            shutil.rmtree(path, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def _too_large(partial: Path, older: Sequence[Path], done: int) -> str:
-    """What to say of a checkpoint that did not fit; what was written of it is removed."""
-    folder = partial.parent
-    needed = f"takes {room.said(room.size(older[-1]))}" if older else f"takes more than {room.said(room.size(partial))}"
-    kept = f"the checkpoint of step {resumed(folder):,} is whole" if older else "there is none before it"
-    shutil.rmtree(partial, ignore_errors=True)
-    return (
-        f"the checkpoint of step {done:,} {needed}, and there is no room for it: {room.said(room.free(folder))} free "
-        f"at {folder}; {kept}. Make room, and give the same command again to go on from there"
-    )
-
-
-def resume(accelerator: Accelerator, folder: Path, settings: TrainingSettings) -> int:
-    """Load the newest checkpoint; returns the number of steps that are done.
-
-    Raises:
-        ValueError: for a checkpoint that was written under other settings, or that cannot be read.
-    """
-    found = sorted(folder.glob("checkpoint-*"))
-    if not found:
-        return 0
-    with _readable(found[-1]):
-        position = json.loads((found[-1] / "position.json").read_text())
-    if position["settings"] != repr(settings):
-        raise ValueError(
-            f"{found[-1]} was written with other settings ({position['settings']}; now {settings!r}): "
-            "give the same settings again, or remove that folder to start afresh"
-        )
-    with _readable(found[-1]):
-        accelerator.load_state(str(found[-1]))
-    return int(position["step"])
-
-
-@contextmanager
-def _readable(checkpoint: Path) -> Iterator[None]:
-    """Name a checkpoint that was damaged since it was written."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(
-            f"the checkpoint {checkpoint} cannot be read ({error}): remove that folder, and its training starts afresh"
-        ) from error
-
-
-def resumed(folder: Path) -> int:
-    """Steps that the newest checkpoint has done."""
-    return max((int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*")), default=0)
-
-
-def clear(folder: Path) -> None:
-    """Remove the checkpoints of a training that is complete."""
-    for path in folder.glob("checkpoint*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def fit(

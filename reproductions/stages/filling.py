@@ -22,8 +22,8 @@ from reproductions.stages.continuous import inpaint as fill_latents
 from reproductions.stages.discrete import FewerTokens, ForwardProcess, Route, token_mask
 from reproductions.stages.discrete import inpaint as fill_tokens
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind, draw_masks
+from reproductions.streams import stream
 from reproductions.text_to_image import device
-from reproductions.training import stream
 
 Fill = Callable[[Tensor, Tensor, Any, list[torch.Generator]], Tensor]
 RETURNS = Jump(length=5, passes=3)

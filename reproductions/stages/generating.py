@@ -23,10 +23,10 @@ from reproductions.stages.autoencoding import to_bytes, to_signed
 from reproductions.stages.coding import Decoder
 from reproductions.stages.discrete import token_mask
 from reproductions.stages.scale_walks import Walk
+from reproductions.streams import stream
 from reproductions.tasks import Task
 from reproductions.text_to_image import device
 from reproductions.trained_runs import TrainedRun, restored
-from reproductions.training import stream
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from reproductions.stages.measuring import alex_distance, mean_score, plain
 from reproductions.stages.restoring import IDENTICAL as IDENTICAL
 from reproductions.stages.restoring import hidden_psnr as hidden_psnr
 from reproductions.stages.scoring import Space
+from reproductions.streams import stream
 from reproductions.table_profiles import Repainting
 from reproductions.text_to_image import device
-from reproductions.training import stream
 
 MASK_SEED = 0
 HIDDEN = "hidden PSNR"

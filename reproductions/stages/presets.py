@@ -14,6 +14,7 @@ from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
 from reproductions.data import Split
 from reproductions.settings import FirstStage
+from reproductions.shares import Given
 from reproductions.stages.autoencoding import (
     BATCH,
     PRESETS,
@@ -31,7 +32,7 @@ from reproductions.stages.autoencoding import (
 )
 from reproductions.stages.measuring import perceptual_distance
 from reproductions.text_to_image import device
-from reproductions.training import Given, Step, TrainingSettings, fit
+from reproductions.training import Step, TrainingSettings, fit
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from reproductions.stages.continuous import ForwardProcess, beside_small
 from reproductions.stages.denoiser_scores import Featuring, compared, feature_distance
 from reproductions.stages.evaluating import MaskKind, draw_masks, mean_score, psnr, resize_bytes, score_facts, ssim
 from reproductions.stages.latent_denoising import Training, Walk
+from reproductions.streams import stream
 from reproductions.tasks import SuperResolution
 from reproductions.text_to_image import device, in_parts, samples
-from reproductions.training import stream
 
 SSIM_SIDE = 11
 IDENTICAL = 100.0

@@ -31,8 +31,8 @@ from reproductions.stages.discrete import (
     scale_bound,
 )
 from reproductions.stages.scale_walks import Walk
+from reproductions.streams import stream
 from reproductions.text_to_image import device
-from reproductions.training import stream
 
 SCALE, TIMING, BOUND = "scale", "timing.json", "bound.json"
 Network = EncoderDecoder | DecoderOnly

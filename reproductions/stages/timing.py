@@ -13,8 +13,9 @@ from torch import nn
 from reproductions.artefacts import Desk, write_json
 from reproductions.experiment import AnyContext
 from reproductions.stages import denoising, equipping, latent_denoising, token_denoising
+from reproductions.streams import shuffled, stream
 from reproductions.text_to_image import device
-from reproductions.training import GradientStep, shuffled, stream
+from reproductions.training import GradientStep
 
 WARMUP = 2
 

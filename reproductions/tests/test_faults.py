@@ -18,6 +18,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from reproductions import training
+from reproductions.room import NoRoom
 from reproductions.tests.runs import finish, receipts, start, table
 from reproductions.tests.test_training import start as begin_training
 
@@ -160,7 +161,7 @@ def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before(
             break
     (kept,) = folder.glob("checkpoint-*")
     said = r"of step 5 takes [\d.]+ (B|KiB).* free.*step 4 is whole.*give the same command again"
-    with files_of_at_most(size), pytest.raises(training.NoRoom, match=said):
+    with files_of_at_most(size), pytest.raises(NoRoom, match=said):
         list(steps)
     assert [path.name for path in folder.glob("checkpoint*")] == [kept.name]
     resumed, steps = begin_training(folder)

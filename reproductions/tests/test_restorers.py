@@ -26,6 +26,7 @@ from reproductions.stages.continuous import Condition, ForwardProcess, schedule
 from reproductions.stages.evaluating import NARROW, REPAINT_MASKS, WIDE, draw_masks
 from reproductions.stages.generating import Asked, opened
 from reproductions.stages.restoring import Restoring, bicubic, mean_colour
+from reproductions.streams import stream
 from reproductions.tasks import Inpainting, SuperResolution
 from reproductions.tests.tracks import Track
 from reproductions.trained_runs import restored, trained_run
@@ -278,7 +279,7 @@ def test_enlarging_is_a_stage_of_the_packages_cascade(runs) -> None:
         model.module.denoiser, process, (4, 4, 4), latent_denoising.TARGETS[recipe.target], ddim, recipe.steps,
         model.walk.guidance, clip=recipe.clip, augmentation=100,
     )  # fmt: skip
-    seeds = [training.stream(5, i, 0, CPU) for i in (0, 1)]
+    seeds = [stream(5, i, 0, CPU) for i in (0, 1)]
     with torch.inference_mode():
         latents = stage.enlarge(to_signed(small), model.module.reader(words), generator=seeds)
         expected = to_bytes(model.coder.floats(latents))

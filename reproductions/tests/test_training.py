@@ -11,8 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from reproductions import ranks, training
+from reproductions.history import History
 from reproductions.plateau import Plateau, PlateauRate
-from reproductions.training import GradientStep, History, TrainingSettings, average, shuffled, stream, train
+from reproductions.streams import shuffled, stream
+from reproductions.training import GradientStep, TrainingSettings, average, train
 
 SETTINGS = TrainingSettings(samples=80, batch=4, learning_rate=1e-2, warmup=8, ema=0.9, log_every=3, seed=7)
 DATA = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
