@@ -106,4 +106,4 @@ def _paper(values: Sequence[float]) -> dict[str, float]:
 
 def table3(options: TableOptions) -> int:
     """Measure Table 3's rows on each data set and write the report; returns the exit code."""
-    return reproduce(TABLE, options, plan, partial(report_of, illustrate=sampled_rows.illustrate), repeats=3)
+    return reproduce(TABLE, options, plan, partial(report_of, illustrate=sampled_rows.illustrate), repeats=2)
