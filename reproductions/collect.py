@@ -159,8 +159,10 @@ def _curves(planned: Plan, root: Path) -> list[Curve]:
     ]
     if planned.judge is not None:
         trained.insert(0, ("judge", planned.judge, None))
-    for name, runs in planned.runs.items():
-        trained += [(name, run.train, seed) for seed, run in runs.items()]
+    for runs in planned.runs.values():
+        for seed, run in runs.items():
+            trained += [(stage.name.partition(" seed ")[0], stage, seed) for stage in run.trainings]
+    trained = list({stage.digest: (name, stage, seed) for name, stage, seed in trained}.values())
     return [Curve(name, series_of(read(stage, root, "curves.json")), seed) for name, stage, seed in trained]
 
 

@@ -25,6 +25,7 @@ class Backbone(StrEnum):
 
     DISCRETE = "discrete"
     CONTINUOUS = "continuous"
+    CASCADE = "cascade"
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,14 @@ AnyContext = Context | DirectContext
 
 @dataclass(frozen=True)
 class Method:
-    """What a measured row trains: a backbone, with or without the context loss."""
+    """What a measured row trains: a backbone, with or without the context loss.
+
+    purity: whether tokens are drawn by their purity; the training is that of the row without it.
+    """
 
     backbone: Backbone
     context: Context | None = None
+    purity: bool = False
 
 
 class Family(StrEnum):
@@ -141,7 +146,7 @@ class Model:
 class Row:
     """One line of a table: an approach, the paper's numbers, and how we measure it (None: cited only).
 
-    baseline: the row that this one adds the context loss to.
+    baseline: the row that this one adds the context loss to; trained_as: the row whose training this one draws from.
     """
 
     approach: str
@@ -150,6 +155,7 @@ class Row:
     method: Method | Model | None = None
     baseline: str | None = None
     note: str = ""
+    trained_as: str | None = None
 
 
 @dataclass(frozen=True)

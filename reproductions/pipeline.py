@@ -5,9 +5,10 @@ data -> autoencoder -> tokens | latents -> denoiser (with or without context) ->
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+from reproductions import cascade
 from reproductions.artefacts import Desk, Stage
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Backbone, Method, Row
@@ -70,11 +71,21 @@ AUTOENCODERS = {Backbone.DISCRETE: "VQ", Backbone.CONTINUOUS: "KL"}
 
 @dataclass(frozen=True)
 class Run:
-    """The stages of one row under one seed."""
+    """The stages of one row under one seed; trainings: of a cascade that of its small pictures first."""
 
-    train: Stage
+    trainings: tuple[Stage, ...]
     images: Stage
     scores: Stage
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A first stage, what it makes of the training pictures, and how well it rebuilds held-out ones."""
+
+    stage: FirstStage
+    autoencoder: Stage
+    clean: Stage
+    reconstructions: Stage
 
 
 @dataclass(frozen=True)
@@ -98,68 +109,110 @@ def plan(
     rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Sequence[int], text_encoder: str | None = None
 ) -> Plan:
     """The stages that measure `rows` on `data` at the size of `profile`, for each seed; text_encoder: a frozen one."""
-    source = Stage("data", preparing.read, preparing.Reading(data, fingerprint(data)))
-    drawings = data.name if data.name in SETS else None
-    judge = judge_of(profile, data) if drawings else None
-    reading = {"data": source} | ({"judge": judge} if judge else {})
+    ground = _Ground(profile, data, text_encoder)
+    runs = {row.approach: {seed: ground.run(row, seed) for seed in seeds} for row in rows}
+    used = [row.method.backbone for row in rows if isinstance(row.method, Method)]
+    coded = {AUTOENCODERS[each]: ground.coded(each) for each in used if each in FLOWS}
+    return Plan(
+        ground.source,
+        ground.judge,
+        {name: each.autoencoder for name, each in coded.items()},
+        {name: each.reconstructions for name, each in coded.items()},
+        runs,
+    )
 
-    autoencoders: dict[str, Stage] = {}
-    reconstructions: dict[str, Stage] = {}
-    runs: dict[str, dict[int, Run]] = {}
-    for row in rows:
+
+@dataclass(frozen=True)
+class _Ground:
+    """What all rows stand on."""
+
+    profile: Profile
+    data: DataSettings
+    text_encoder: str | None
+
+    @cached_property
+    def source(self) -> Stage:
+        return Stage("data", preparing.read, preparing.Reading(self.data, fingerprint(self.data)))
+
+    @property
+    def drawings(self) -> str | None:
+        return self.data.name if self.data.name in SETS else None
+
+    @cached_property
+    def judge(self) -> Stage | None:
+        return judge_of(self.profile, self.data) if self.drawings else None
+
+    @property
+    def reading(self) -> dict[str, Stage]:
+        """What scores read besides pictures."""
+        return {"data": self.source} | ({"judge": self.judge} if self.judge else {})
+
+    def coded(self, backbone: Backbone) -> Coded:
+        flow, name, (first, _) = FLOWS[backbone], AUTOENCODERS[backbone], self.settings(backbone)
+        rebuilt = autoencoding.Reconstructing(first, self.profile.samples)
+        autoencoder = Stage(
+            f"{name} autoencoder",
+            flow.autoencoder,
+            rebuilt,
+            {"data": self.source},
+            size=partial(flow.autoencoder_size, rebuilt),
+            cost=partial(flow.autoencoder_cost, rebuilt),
+            shared=True,
+        )
+        measuring_ = measuring.Measuring(self.drawings, paired=True)
+        scores = Stage(
+            f"{name} reconstructions", measuring.measure, measuring_, {"images": autoencoder, **self.reading}
+        )
+        clean = Stage(f"{name} encoding", flow.encode, None, {"data": self.source, "autoencoder": autoencoder})
+        return Coded(first, autoencoder, clean, scores)
+
+    def settings(self, backbone: Backbone) -> tuple[FirstStage, Denoiser]:
+        if backbone is Backbone.DISCRETE:
+            return self.profile.vq, self.profile.discrete
+        return self.profile.kl, self.profile.continuous
+
+    def run(self, row: Row, seed: int) -> Run:
+        """The stages of a row."""
         assert isinstance(row.method, Method)
-        flow, name = FLOWS[row.method.backbone], AUTOENCODERS[row.method.backbone]
-        first, denoiser = _settings(profile, row.method.backbone)
-        words = caption_stages(source, denoiser.captions, text_encoder)
-        if name not in autoencoders:
-            rebuilt = autoencoding.Reconstructing(first, profile.samples)
-            autoencoders[name] = Stage(
-                f"{name} autoencoder",
-                flow.autoencoder,
-                rebuilt,
-                {"data": source},
-                size=partial(flow.autoencoder_size, rebuilt),
-                cost=partial(flow.autoencoder_cost, rebuilt),
-                shared=True,
+        name = f"{row.approach} seed {seed}"
+        if row.method.backbone is Backbone.CASCADE:
+            trainings, images = cascade.stages(
+                name, self.profile, row.method.context, self.data, self.source, seed, self.text_encoder
             )
-            reconstructions[name] = Stage(
-                f"{name} reconstructions",
-                measuring.measure,
-                measuring.Measuring(drawings, paired=True),
-                {"images": autoencoders[name], **reading},
-            )
-        coded = {"data": source, "autoencoder": autoencoders[name]}
-        clean = Stage(f"{name} encoding", flow.encode, None, coded)
-        runs[row.approach] = {}
-        for seed in seeds:
-            label = f"{row.approach} seed {seed}"
-            seeded = replace(denoiser, training=replace(denoiser.training, seed=seed))
-            training = flow.training(seeded, row.method.context)
-            train = Stage(
-                f"{label} train",
-                flow.train,
-                training,
-                {"clean": clean, **words},
-                size=partial(flow.denoiser_size, training, first),
-                cost=partial(flow.denoiser_cost, training, first),
-                shared=True,
-            )
-            drawing = flow.sampling(seeded, profile.samples, profile.sampling_batch, seed)
-            sample = Stage(
-                f"{label} sample",
-                flow.sample,
-                drawing,
-                {"model": train, "clean": clean, **words, "data": source},
-                cost=partial(flow.sampling_cost, drawing, first),
-                shared=True,
-            )
-            decoding = {"samples": sample, "autoencoder": autoencoders[name], "clean": clean}
-            images = Stage(f"{label} decode", flow.decode, None, decoding)
-            scores = Stage(
-                f"{label} scores", measuring.measure, measuring.Measuring(drawings), {"images": images, **reading}
-            )
-            runs[row.approach][seed] = Run(train, images, scores)
-    return Plan(source, judge, autoencoders, reconstructions, runs)
+        else:
+            trainings, images = self._drawn(row, row.method, seed)
+        settings = measuring.Measuring(self.drawings)
+        return Run(
+            trainings, images, Stage(f"{name} scores", measuring.measure, settings, {"images": images, **self.reading})
+        )
+
+    def _drawn(self, row: Row, method: Method, seed: int) -> tuple[tuple[Stage, ...], Stage]:
+        """The training of a denoiser behind a first stage, and its pictures."""
+        flow, coded = FLOWS[method.backbone], self.coded(method.backbone)
+        _, denoiser = self.settings(method.backbone)
+        words = caption_stages(self.source, denoiser.captions, self.text_encoder)
+        seeded = replace(denoiser, training=replace(denoiser.training, seed=seed))
+        training, name = flow.training(seeded, method.context), f"{row.approach} seed {seed}"
+        train = Stage(
+            f"{row.trained_as or row.approach} seed {seed} train",
+            flow.train,
+            training,
+            {"clean": coded.clean, **words},
+            size=partial(flow.denoiser_size, training, coded.stage),
+            cost=partial(flow.denoiser_cost, training, coded.stage),
+            shared=True,
+        )
+        drawing = flow.sampling(seeded, self.profile.samples, self.profile.sampling_batch, seed)
+        sample = Stage(
+            f"{name} sample",
+            discrete.sample_by_purity if method.purity else flow.sample,
+            drawing,
+            {"model": train, "clean": coded.clean, **words, "data": self.source},
+            cost=partial(flow.sampling_cost, drawing, coded.stage),
+            shared=True,
+        )
+        decoding = {"samples": sample, "autoencoder": coded.autoencoder, "clean": coded.clean}
+        return (train,), Stage(f"{name} decode", flow.decode, None, decoding)
 
 
 def judge_of(profile: Profile, data: DataSettings) -> Stage:
@@ -169,9 +222,3 @@ def judge_of(profile: Profile, data: DataSettings) -> Stage:
         data.name, fingerprint(data), data.resolution, training, profile.train_size, profile.held_out_size
     )
     return Stage("judge", preparing.train_judge, judging, shared=True)
-
-
-def _settings(profile: Profile, backbone: Backbone) -> tuple[FirstStage, Denoiser]:
-    if backbone is Backbone.DISCRETE:
-        return profile.vq, profile.discrete
-    return profile.kl, profile.continuous

@@ -5,12 +5,15 @@ hour a row. `paper`: the published recipes, for many GPUs; declared and planned,
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from reproductions.published_cascade import imagen
 from reproductions.published_latents import conditional
 from reproductions.published_tokens import improved
 from reproductions.settings import Captions as Captions
+from reproductions.settings import Cascade as Cascade
 from reproductions.settings import Continuous as Continuous
 from reproductions.settings import Denoiser as Denoiser
 from reproductions.settings import Discrete as Discrete
@@ -26,7 +29,7 @@ class Profile:
     """One size of every experiment.
 
     samples: images generated for each row and seed; workers: processes at a time; comparable: whether its numbers may
-    stand beside the paper's.
+    stand beside the paper's; cascade: the denoisers of pixels that draw small and enlarge (None: not at this size).
     """
 
     name: str
@@ -42,6 +45,7 @@ class Profile:
     continuous: Continuous
     workers: int | None = None
     comparable: bool = False
+    cascade: Cascade | None = None
 
 
 def _cpu() -> Profile:
@@ -131,6 +135,14 @@ def _smoke() -> Profile:
     denoiser = TrainingSettings(**few, learning_rate=1e-3, ema=0.9, precision="bf16")
     captions = Captions(vocabulary=320, length=12, width=32, heads=2)
     cpu = _cpu()
+    continuous = replace(
+        cpu.continuous,
+        network={**cpu.continuous.network, "channels": 32, "heads": 2},
+        captions=captions,
+        training=denoiser,
+        steps=4,
+    )
+    pixels = replace(continuous, network={**continuous.network, "channels": 16, "attention_positions": False}, clip=1.0)
     return Profile(
         name="smoke",
         resolution=32,
@@ -154,13 +166,8 @@ def _smoke() -> Profile:
             training=denoiser,
             steps=4,
         ),
-        continuous=replace(
-            cpu.continuous,
-            network={**cpu.continuous.network, "channels": 32, "heads": 2},
-            captions=captions,
-            training=denoiser,
-            steps=4,
-        ),
+        continuous=continuous,
+        cascade=Cascade(side=16, base=pixels, enlarging=pixels, augmentation=300, level=100),
     )
 
 
@@ -256,6 +263,7 @@ def _paper() -> Profile:
         ),
         discrete=improved()["improved-vq-diffusion-b"],
         continuous=conditional()["ldm-text"],
+        cascade=imagen(improved()["improved-vq-diffusion-b"].captions),
         comparable=False,
     )
 
@@ -267,10 +275,15 @@ def on_this_machine(profile: Profile) -> Profile:
     """The profile in float32 where processor and GPU have no bf16."""
     if has_bf16():
         return profile
-    stages = {name: getattr(profile, name) for name in ("vq", "kl", "discrete", "continuous")}
-    return replace(
-        profile, **{name: replace(s, training=replace(s.training, precision="no")) for name, s in stages.items()}
-    )
+
+    def plain(trained: Any) -> Any:
+        return replace(trained, training=replace(trained.training, precision="no"))
+
+    stages = {name: plain(getattr(profile, name)) for name in ("vq", "kl", "discrete", "continuous")}
+    cascade = profile.cascade
+    if cascade is not None:
+        cascade = replace(cascade, base=plain(cascade.base), enlarging=plain(cascade.enlarging))
+    return replace(profile, **stages, cascade=cascade)
 
 
 def has_bf16() -> bool:

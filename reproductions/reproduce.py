@@ -15,7 +15,7 @@ from reproductions.command import carry_out, describe, processes
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
 from reproductions.energy import metered, total
-from reproductions.experiment import Table
+from reproductions.experiment import Backbone, Method, Row, Table
 from reproductions.frozen_texts import EXAMPLE
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES, Profile, on_this_machine
@@ -47,7 +47,7 @@ def reproduce(table: Table, options: Options) -> int:
     """Measure a table's rows and write its report; returns the exit code."""
     try:
         profile = on_this_machine(profile_named(options.profile))
-        rows = table.select(options.rows)
+        rows = rows_of(table, profile, options.rows)
         seeds = parse_seeds(options.seeds)
         data = DataSettings(
             name=options.data,
@@ -107,6 +107,22 @@ def measure(
             print(f"Report: {out / table.name}.html")
 
     return carry_out(carried, out)
+
+
+def rows_of(table: Table, profile: Profile, names: str | None) -> tuple[Row, ...]:
+    """The rows called `names` (None: all) that can be measured at the size of `profile`.
+
+    Raises:
+        ValueError: for one that cannot.
+    """
+    rows = table.select(names)
+    cascades = [row for row in rows if isinstance(row.method, Method) and row.method.backbone is Backbone.CASCADE]
+    if profile.cascade is not None or not cascades:
+        return rows
+    if names is not None:
+        there = ", ".join(each.name for each in PROFILES.values() if each.cascade is not None)
+        raise ValueError(f"--rows: the profile {profile.name} has no cascade; these have: {there}")
+    return tuple(row for row in rows if row not in cascades)
 
 
 def profile_named(name: str) -> Profile:

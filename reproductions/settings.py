@@ -138,3 +138,18 @@ class Continuous(Denoiser):
     solver: Solver = Solver.DDIM
     eta: float = 0.0
     class_width: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """Two denoisers of pixels: one draws small pictures, the other enlarges them.
+
+    side: of the small pictures; augmentation: largest step to which training noises these; level: the step to which
+    they are noised before they are enlarged (0: not at all).
+    """
+
+    side: int
+    base: Continuous
+    enlarging: Continuous
+    augmentation: int
+    level: int

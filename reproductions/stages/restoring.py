@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reproductions import costs
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
 from reproductions.stages import beside, conditions, denoising, latent_denoising
@@ -112,6 +113,42 @@ def restore(desk: Desk) -> None:
     save_file({"images": samples(desk.folder)}, desk.folder / "images.safetensors")
     for path in desk.folder.glob("samples-*.safetensors"):
         path.unlink()
+
+
+@dataclass(frozen=True)
+class Enlarging:
+    """How pictures that another model drew are enlarged; level: the step to which they are noised first."""
+
+    training: Training
+    walk: Walk
+    number: int
+    batch: int
+    seed: int
+    level: int = 0
+
+
+def enlarge(desk: Desk) -> None:
+    """Enlarge the pictures of input "small", drawn for the prompts: `samples-*.safetensors`, uint8.
+
+    Picture i depends on (seed, i) alone, by other numbers than those that drew the small one.
+    """
+    settings: Enlarging = desk.settings
+    training = settings.training
+    by = restorer(desk, training, settings.walk, training.denoiser.training.precision)
+    small = load_file(desk.inputs["small"] / "images.safetensors")["images"]
+    wanted = conditions.prompts(desk, training.told, conditions.HELD_OUT, settings.number)
+
+    def make(mine: range) -> Tensor:
+        generators = [stream(settings.seed, i, 1, device()) for i in mine]
+        return by.enlarge(small[mine.start : mine.stop], wanted.of(mine), generators, level=settings.level)
+
+    in_parts(desk, settings.number, settings.batch, make)
+
+
+def enlarging_cost(settings: Enlarging, shape: Sequence[int]) -> costs.Size:
+    """What enlarging costs."""
+    calls = settings.walk.calls(settings.training.denoiser)
+    return latent_denoising.drawing_cost(settings.training, shape, settings.number, calls)
 
 
 def held_out(desk: Desk, number: int) -> Tensor:

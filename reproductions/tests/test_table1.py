@@ -17,12 +17,17 @@ from reproductions import profiles
 from reproductions.artefacts import upstream
 from reproductions.command import describe
 from reproductions.data import DataSettings, Split
+from reproductions.experiment import Context
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES
-from reproductions.reproduce import parse_seeds, profile_named, reproduce
+from reproductions.reproduce import parse_seeds, profile_named, reproduce, rows_of
 from reproductions.table1 import TABLE
+from reproductions.tasks import SuperResolution
 from reproductions.tests.runs import finish, start
 from reproductions.text_to_image import held_out_captions
+
+CASCADE = "ConPreDiff_con cascade"
+MEASURED = {"LDM", "ConPreDiff_con", "VQ-Diffusion", "Improved VQ-Diffusion", "ConPreDiff_dis", CASCADE}
 
 
 def options(**changed: object) -> SimpleNamespace:
@@ -48,10 +53,10 @@ def test_the_paper_s_table_1_is_cited_whole() -> None:
     Checks: ConPreDiff Table 1
     """
     paper = {row.approach: row.paper for row in TABLE.rows}
-    assert len(paper) == 21
+    assert len(paper) == 22
     assert paper["ConPreDiff_con"] == {"zero-shot FID-30K": 6.21}
     assert paper["LAFITE"] == {"FID-30K": 8.12}
-    assert {row.approach for row in TABLE.measured} == {"LDM", "ConPreDiff_con", "VQ-Diffusion", "ConPreDiff_dis"}
+    assert {row.approach for row in TABLE.measured} == MEASURED
 
 
 @pytest.mark.slow
@@ -67,7 +72,7 @@ def test_it_writes_the_table_as_promised(whole: Path) -> None:
     )
     assert {row["approach"]: row["paper"] for row in table["rows"]} == {row.approach: row.paper for row in TABLE.rows}
     measured = {row["approach"]: row["measured"] for row in table["rows"] if row["measured"]}
-    assert set(measured) == {"LDM", "ConPreDiff_con", "VQ-Diffusion", "ConPreDiff_dis"}
+    assert set(measured) == MEASURED
     for scores in measured.values():
         assert {"FID[shapes]", "caption accuracy"} <= set(scores)
         assert not any(name.startswith("FID") and "[" not in name for name in scores)
@@ -138,13 +143,13 @@ def test_an_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", list(PROFILES))
 def test_every_profile_can_be_planned(name: str) -> None:
     profile = profile_named(name)
-    planned = plan(
-        TABLE.measured, profile, DataSettings(resolution=profile.resolution, train_size=8, held_out_size=8), (0, 1)
-    )
+    rows = rows_of(TABLE, profile, None)
+    planned = plan(rows, profile, DataSettings(resolution=profile.resolution, train_size=8, held_out_size=8), (0, 1))
     said = describe(upstream(planned.goals), Path("nowhere"))
     assert "ConPreDiff_con seed 1 train" in said
     captions = 3 if name == "paper" else 1
-    assert said.count("to do") == 8 + captions + 8 * 4
+    cascade = 1 + 2 * 7 if profile.cascade else 0
+    assert said.count("to do") == 8 + captions + 8 * 4 + 2 * 3 + cascade
 
 
 def test_the_frozen_encoder_of_the_paper_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,12 +179,52 @@ def test_without_bf16_everything_is_float32(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rows_share_autoencoders() -> None:
     planned = plan(TABLE.measured, PROFILES["smoke"], DataSettings(train_size=8, held_out_size=8), (0, 1))
     trained = {
-        run.train.inputs["clean"].inputs["autoencoder"].digest
-        for runs in planned.runs.values()
+        run.trainings[0].inputs["clean"].inputs["autoencoder"].digest
+        for name, runs in planned.runs.items()
         for run in runs.values()
+        if name != CASCADE
     }
     assert trained == {stage.digest for stage in planned.autoencoders.values()}
     assert len(trained) == 2
+
+
+def test_improved_vq_diffusion_is_vq_diffusion_s_training_drawn_otherwise() -> None:
+    planned = plan(TABLE.measured, PROFILES["smoke"], DataSettings(train_size=8, held_out_size=8), (0,))
+    plain, improved = (planned.runs[name][0] for name in ("VQ-Diffusion", "Improved VQ-Diffusion"))
+    assert plain.trainings[0].digest == improved.trainings[0].digest
+    assert plain.trainings[0].name == improved.trainings[0].name == "VQ-Diffusion seed 0 train"
+    assert plain.images.inputs["samples"].digest != improved.images.inputs["samples"].digest
+
+
+def test_the_cascade_is_a_row_where_the_size_has_one() -> None:
+    assert {row.approach for row in rows_of(TABLE, PROFILES["paper"], None)} == MEASURED
+    assert {row.approach for row in rows_of(TABLE, PROFILES["cpu"], None)} == MEASURED - {CASCADE}
+    with pytest.raises(ValueError, match="--rows: the profile cpu has no cascade; these have: smoke, paper"):
+        rows_of(TABLE, PROFILES["cpu"], CASCADE)
+
+
+def test_the_cascade_draws_small_and_enlarges() -> None:
+    """Its pictures follow from both trainings; the context loss is in that of small pictures.
+
+    Checks: Imagen cascade
+    """
+    (run,) = (
+        plan(
+            rows_of(TABLE, PROFILES["smoke"], CASCADE),
+            PROFILES["smoke"],
+            DataSettings(train_size=8, held_out_size=8),
+            (3,),
+        )
+        .runs[CASCADE]
+        .values()
+    )
+    small, enlarging = run.trainings
+    assert small.settings.context == Context()
+    assert enlarging.settings.task == SuperResolution(2, 300)
+    assert {small.digest, enlarging.digest} <= {stage.digest for stage in upstream([run.images])}
+    assert small.inputs["data"].settings.data.resolution == 16
+    assert enlarging.inputs["data"].settings.data.resolution == 32
+    assert small.settings.training.denoiser.training.seed == enlarging.settings.denoiser.training.seed == 3
 
 
 def test_captions_go_round_when_images_are_few() -> None:
