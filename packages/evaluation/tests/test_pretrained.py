@@ -1,5 +1,6 @@
 """Spaces of other libraries' networks, with tiny random weights, against calling those networks by hand."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_evaluation import MissingWeights, clip_space, dinov2_space, open_clip_space, torch_fidelity_space
+from diffusion_evaluation import (
+    MissingWeights,
+    clip_space,
+    clip_texts,
+    dinov2_space,
+    open_clip_space,
+    torch_fidelity_space,
+)
 from diffusion_evaluation.pretrained import CLIP_MEAN, CLIP_STD, Centred, Squared
 
 
@@ -59,6 +67,28 @@ def test_clip_and_dinov2_of_transformers(tmp_path: Path) -> None:
         expected = dino(prepared).last_hidden_state[:, 0]
     assert space.name == "dinov2-tiny-dino"
     torch.testing.assert_close(space(batch), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_captions_are_embedded_by_the_text_half_of_clip(tmp_path: Path) -> None:
+    """Oracle: transformers' model on tokens written by hand; a caption of five words is cut to the six that fit.
+
+    Checks: CLIPScore definition
+    """
+    transformers = pytest.importorskip("transformers")
+    words = ["<|startoftext|>", "<|endoftext|>", *(letter + end for letter in "abcde" for end in ("", "</w>"))]
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words), max_position_embeddings=6, projection_dim=8, bos_token_id=0, eos_token_id=1, **sizes
+    )
+    model = transformers.CLIPTextModelWithProjection(config).eval()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    embedded = clip_texts(tmp_path)(["a", "b a", "a b c d e"])
+    one, two, cut = [0, 3, 1], [0, 5, 3, 1], [0, 3, 5, 7, 9, 1]
+    with torch.no_grad():
+        expected = [model(torch.tensor([ids])).text_embeds[0] for ids in (one, two, cut)]
+    torch.testing.assert_close(embedded, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 class Visual(nn.Module):

@@ -65,6 +65,7 @@ from .precision_recall import PrecisionRecall as PrecisionRecall
 from .precision_recall import precision_recall as precision_recall
 from .precision_recall import realism as realism
 from .pretrained import clip_space as clip_space
+from .pretrained import clip_texts as clip_texts
 from .pretrained import dinov2_space as dinov2_space
 from .pretrained import open_clip_space as open_clip_space
 from .pretrained import torch_fidelity_space as torch_fidelity_space

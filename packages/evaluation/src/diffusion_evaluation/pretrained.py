@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,28 @@ def clip_space(checkpoint: str | os.PathLike[str] = "openai/clip-vit-large-patch
     return module_space(f"clip-{_label(checkpoint)}", Output(model, "image_embeds"), prepare=prepare)
 
 
+def clip_texts(checkpoint: str | os.PathLike[str]) -> Callable[[Sequence[str]], Tensor]:
+    """CLIP embeddings `(b, d)` of captions, by the text half of the model whose image half `clip_space` takes.
+
+    Captions longer than the model reads are cut. Raises what `clip_space` raises.
+
+    Source: CLIPScore definition
+    """
+    model = _load("CLIPTextModelWithProjection", checkpoint)
+    tokenizer: Any = _fetched("CLIPTokenizerFast", checkpoint)
+    config: Any = model.config
+
+    def embed(captions: Sequence[str]) -> Tensor:
+        cut = {"truncation": True, "max_length": config.max_position_embeddings}
+        words = tokenizer(list(captions), padding=True, return_tensors="pt", **cut)
+        where = next(model.parameters()).device
+        with torch.inference_mode():
+            embeddings: Tensor = model(**words.to(where)).text_embeds
+        return embeddings
+
+    return embed
+
+
 def dinov2_space(checkpoint: str | os.PathLike[str] = "facebook/dinov2-large", *, side: int = 224) -> FeatureSpace:
     """DINOv2's normalised class token `(b, d)` by transformers, named `dinov2-<checkpoint>`: for FD-DINOv2.
 
@@ -142,6 +164,12 @@ def _label(checkpoint: str | os.PathLike[str]) -> str:
 
 
 def _load(model: str, checkpoint: str | os.PathLike[str]) -> nn.Module:
+    loaded = _fetched(model, checkpoint)
+    assert isinstance(loaded, nn.Module)
+    return loaded.eval()
+
+
+def _fetched(model: str, checkpoint: str | os.PathLike[str]) -> object:
     try:
         transformers = importlib.import_module("transformers")
     except ModuleNotFoundError as error:
@@ -150,11 +178,11 @@ def _load(model: str, checkpoint: str | os.PathLike[str]) -> nn.Module:
             "module_space of any network, open_clip_space, inception_space, pixel_space"
         ) from error
     try:
-        loaded: nn.Module = getattr(transformers, model).from_pretrained(os.fspath(checkpoint))
+        loaded: object = getattr(transformers, model).from_pretrained(os.fspath(checkpoint))
     except (OSError, ValueError) as error:
         raise MissingWeights(
             f"no {model} is at {os.fspath(checkpoint)!r}, nor could it be fetched: {error}. Wanted is a folder with "
             "config.json and model.safetensors, or the id of one on the hub and a network. Without it: every score in "
             "another feature space (module_space, pixel_space), sliced_wasserstein, psnr and ssim"
         ) from error
-    return loaded.eval()
+    return loaded
