@@ -40,6 +40,11 @@ class Options:
     """Where everything is written (outputs/<table>-<profile>-<data>)."""
     text_encoder: str | None = None
     """Folder or hub id of the frozen CLIP that reads captions, where the profile has one: paper."""
+    features: str | None = None
+    """Feature space in which samples are compared with held-out pictures besides: a name (inception-legacy_tensorflow,
+    which it is at paper, inception, ...) or the weights of a CIFAR residual network."""
+    clip: str | None = None
+    """Folder or hub id of a CLIP of images and texts: samples get a CLIP score by it."""
     dry_run: bool = False
     """Print the plan, with its parameters, operations, memory, storage and device-hours, and stop."""
     devices: int = 1

@@ -48,6 +48,7 @@ def collect(
     facts = json.loads((planned.data.folder(root) / "facts.json").read_text())
     held_out = Split.load(planned.data.folder(root) / "held_out")
     rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in table.rows]
+    metrics = metrics_of(rows)
     first = {name: next(iter(runs.values())) for name, runs in planned.runs.items()}
     shown = min(SHOWN, profile.samples, len(held_out.captions))
     return Report(
@@ -58,7 +59,7 @@ def collect(
         data=data.name,
         data_note=facts["note"],
         rows=rows,
-        metrics=metrics_of(rows),
+        metrics=metrics,
         captions=[captions[0] for captions in held_out.captions[:shown]],
         real=held_out.images[:shown],
         reconstructions={
@@ -71,7 +72,7 @@ def collect(
         ceiling=_ceiling(planned, root),
         environment=environment(),
         manifest=_manifest(profile, data, facts, planned, root),
-        notes=[*table.notes, *notes_of(facts, held_out)],
+        notes=[*table.notes, *notes_of(facts, held_out, metrics)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
         illustrations=[_nearest(planned, held_out, first, root)],
     )
@@ -85,9 +86,14 @@ def _nearest(planned: Plan, held_out: Split, first: Mapping[str, Run], root: Pat
 
 
 def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
-    scores = {seed: read(run.scores, root, "scores.json") for seed, run in runs.items()}
+    scores = {seed: scores_of(run, root) for seed, run in runs.items()}
     measured = over_seeds(scores) if scores else None
     return RowResult(row.approach, str(row.kind), row.paper, measured, row.note, row.baseline)
+
+
+def scores_of(run: Run, root: Path) -> dict[str, Any]:
+    """All scores of a run, by name."""
+    return {name: score for stage in run.scores for name, score in read(stage, root, "scores.json").items()}
 
 
 def over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
@@ -120,7 +126,7 @@ MEANINGS = (
     (
         "FID[",
         Better.LOWER,
-        "Frechet distance between the judge network's features of samples and of held-out drawings.",
+        "Frechet distance between features of samples and of held-out pictures; of drawings, by the judge network.",
     ),
     (
         "caption accuracy",
@@ -131,6 +137,11 @@ MEANINGS = (
         "SWD",
         Better.LOWER,
         "Sliced Wasserstein distance (x1000) between patches of samples and of held-out images (Karras et al., 2018).",
+    ),
+    (
+        "CLIP score[",
+        Better.HIGHER,
+        "100 times the mean cosine of the embeddings of samples and of their captions, where that is negative 0.",
     ),
     ("PSNR", Better.HIGHER, "Peak signal-to-noise ratio of reconstructions, in dB."),
 )
@@ -148,7 +159,7 @@ def meaning_of(name: str) -> tuple[Better, str]:
 
 def _samples(approach: str, run: Run, root: Path, shown: int) -> Samples:
     images = load_file(run.images.folder(root) / "images.safetensors")["images"]
-    path = run.scores.folder(root) / "right.safetensors"
+    path = run.scores[0].folder(root) / "right.safetensors"
     right: Tensor | None = load_file(path)["right"][:shown] if path.exists() else None
     return Samples(approach, images[:shown], right)
 
@@ -196,8 +207,7 @@ def _manifest(
     spaces = {}
     for runs in planned.runs.values():
         for run in runs.values():
-            scores = read(run.scores, root, "scores.json")
-            spaces |= {name: score["space"] for name, score in scores.items() if score["space"]}
+            spaces |= {name: score["space"] for name, score in scores_of(run, root).items() if score["space"]}
     return {
         "commit": commit(),
         "packages": versions(),
@@ -219,11 +229,13 @@ def precision(training: TrainingSettings) -> str:
     return "bf16 autocast, float32 weights" if training.precision == "bf16" else "float32"
 
 
-def notes_of(facts: Mapping[str, Any], held_out: Split) -> list[str]:
+def notes_of(facts: Mapping[str, Any], held_out: Split, metrics: Sequence[MetricInfo]) -> list[str]:
     bad = facts["bad"]
     notes = [f"{len(bad)} of the data's pictures or captions were left out: {'; '.join(bad[:10])}"] if bad else []
     if len(held_out.captions) < 2_000 and held_out.attributes is None:
-        notes.append(f"{len(held_out.captions)} held-out images are far too few for a Frechet distance; none is given.")
+        given = any(metric.name.startswith("FID[") for metric in metrics)
+        said = "what is given is far from that of many" if given else "none is given"
+        notes.append(f"{len(held_out.captions)} held-out images are far too few for a Frechet distance; {said}.")
     return notes
 
 

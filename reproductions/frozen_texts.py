@@ -61,26 +61,38 @@ def caption_stages(source: Stage, captions: Captions | None, encoder: str | None
     return {texts.TEXT: text, "captions": Stage("captions", preparing.tokenise, captions, {**inputs, texts.TEXT: text})}
 
 
-def taken_over(source: str) -> texts.TakenOver:
-    """What is known of an encoder before any work.
+def whole_clip(source: str) -> texts.TakenOver:
+    """What is known of a CLIP of images and texts before any work.
+
+    Raises:
+        ValueError: where there is none, or it cannot be loaded here.
+    """
+    taken, named = taken_over(source, "--clip"), configuration(source, "--clip").get("model_type")
+    if named != "clip":
+        raise ValueError(f"--clip: the model_type of {source} is {named!r}; give a CLIP of images and texts")
+    return taken
+
+
+def taken_over(source: str, option: str = "--text-encoder") -> texts.TakenOver:
+    """What is known of an encoder before any work; option: which one gave it.
 
     Raises:
         ValueError: where there is none, or it cannot be loaded here.
     """
     if find_spec("transformers") is None:
-        raise ValueError("--text-encoder: reading it needs the library transformers; install that first")
-    config = _config_file(source)
-    texts.kind_of(json.loads(config.read_text()))
+        raise ValueError(f"{option}: reading it needs the library transformers; install that first")
+    config = _config_file(source, option)
+    texts.kind_of(json.loads(config.read_text()), option)
     if not looks_local(source):
         return texts.TakenOver(None, source, config.parent.name)
     if not texts.held(config.parent):
-        raise ValueError(f"--text-encoder: {source} holds no *.safetensors; give a folder that has its weights")
+        raise ValueError(f"{option}: {source} holds no *.safetensors; give a folder that has its weights")
     return texts.TakenOver(Located(config.parent))
 
 
-def configuration(source: str) -> dict[str, Any]:
+def configuration(source: str, option: str = "--text-encoder") -> dict[str, Any]:
     """The configuration of an encoder in a folder or a repository of the hub."""
-    found: dict[str, Any] = json.loads(_config_file(source).read_text())
+    found: dict[str, Any] = json.loads(_config_file(source, option).read_text())
     return found
 
 
@@ -95,11 +107,11 @@ def sizes(config: Mapping[str, Any]) -> tuple[int, int]:
     return int(text.get("max_position_embeddings", 77)), int(text.get("hidden_size", 512))
 
 
-def _config_file(source: str) -> Path:
+def _config_file(source: str, option: str) -> Path:
     if looks_local(source):
         file = Path(source).expanduser() / "config.json"
         if not file.is_file():
-            raise ValueError(f"--text-encoder: there is no {file}; give a folder that transformers wrote, or a hub id")
+            raise ValueError(f"{option}: there is no {file}; give a folder that transformers wrote, or a hub id")
         return file
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -108,6 +120,6 @@ def _config_file(source: str) -> Path:
         return Path(hf_hub_download(source, "config.json"))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         raise ValueError(
-            f"--text-encoder: {source} is no folder here, and the hub does not give it ({type(error).__name__}); give "
+            f"{option}: {source} is no folder here, and the hub does not give it ({type(error).__name__}); give "
             "a folder with config.json, model.safetensors and the tokenizer's files"
         ) from error

@@ -13,14 +13,13 @@ from reproductions.conditioning import Conditioning, Kind, Reading, check_readab
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Row, Table
-from reproductions.located import Located
+from reproductions.feature_spaces import check, space_of
 from reproductions.modelling import Ground, title_of
 from reproductions.pipeline import judge_of
 from reproductions.report import Report
 from reproductions.reproduce import measure, parse_seeds
 from reproductions.shapes import SETS
 from reproductions.stages import conditions, scoring
-from reproductions.stages.evaluating import SPACES
 from reproductions.table_options import TableOptions
 from reproductions.table_profiles import SIZES, Sizes, sizes_on, sizes_on_this_machine
 
@@ -100,6 +99,8 @@ def reproduce(
         if options.dry_run:
             print(describe(upstream(planned.goals), out, machine))
             return 0
+        for ground in grounds.values():
+            check(ground.space)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -163,29 +164,13 @@ def _ground(sizes: Sizes, data: DataSettings, options: TableOptions, called: str
     check_readable(data, kind)
     classes = class_names(data, options.label_column) if kind is Kind.CLASS else ()
     judged = data.name in SETS and options.features is None
+    space = space_of(options.features, sizes.name)
     return Ground(
         data,
         sizes,
         Conditioning(kind, classes),
         Stage(f"{called}pictures", conditions.read, Reading(data, fingerprint(data), kind, options.label_column)),
         judge_of(sizes.profile, data) if judged else None,
-        scoring.Space(drawings=data.name) if judged else space_of(options.features),
+        scoring.Space(drawings=data.name) if judged else space or scoring.Space(),
         called,
     )
-
-
-def space_of(features: str | None) -> scoring.Space:
-    """The feature space that is asked for.
-
-    Raises:
-        ValueError or OSError: where it is neither a name nor the place of weights.
-    """
-    if features is None or features in SPACES:
-        return scoring.Space(name=features or "pixels")
-    path = Path(features).expanduser()
-    if not path.is_file():
-        raise ValueError(
-            f"--features: there is no feature space and no file {features!r}; choose from {', '.join(SPACES)}, or give "
-            "the path of the weights of a CIFAR residual network"
-        )
-    return scoring.Space(name="cifar", weights=Located(path))

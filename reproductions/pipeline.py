@@ -3,7 +3,7 @@
 data -> autoencoder -> tokens | latents -> denoiser (with or without context) -> samples -> images -> scores
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -15,7 +15,8 @@ from reproductions.experiment import Backbone, Method, Row
 from reproductions.frozen_texts import caption_stages
 from reproductions.profiles import Denoiser, FirstStage, Profile
 from reproductions.shapes import SETS
-from reproductions.stages import autoencoding, continuous, discrete, measuring, preparing
+from reproductions.stages import autoencoding, continuous, discrete, measuring, preparing, scoring, texts
+from reproductions.stages.texts import TakenOver
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,14 @@ AUTOENCODERS = {Backbone.DISCRETE: "VQ", Backbone.CONTINUOUS: "KL"}
 
 @dataclass(frozen=True)
 class Run:
-    """The stages of one row under one seed; trainings: of a cascade that of its small pictures first."""
+    """The stages of one row under one seed; trainings: of a cascade that of its small pictures first.
+
+    scores: what write `scores.json`, the first of them also which drawings are right.
+    """
 
     trainings: tuple[Stage, ...]
     images: Stage
-    scores: Stage
+    scores: tuple[Stage, ...]
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,28 @@ class Plan:
     @property
     def goals(self) -> list[Stage]:
         """The stages that nothing reads; what they need follows from them. Shared and long ones come first."""
-        scores = [run.scores for runs in self.runs.values() for run in runs.values()]
+        scores = [stage for runs in self.runs.values() for run in runs.values() for stage in run.scores]
         return [*([self.judge] if self.judge else []), *self.reconstructions.values(), *scores]
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """Networks that were trained elsewhere.
+
+    text_encoder: the frozen one that reads captions; space: in which samples are compared with held-out pictures
+    besides; clip: what says how well samples fit their captions.
+    """
+
+    text_encoder: str | None = None
+    space: scoring.Space | None = None
+    clip: TakenOver | None = None
+
+
 def plan(
-    rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Sequence[int], text_encoder: str | None = None
+    rows: Sequence[Row], profile: Profile, data: DataSettings, seeds: Sequence[int], foreign: Foreign = Foreign()
 ) -> Plan:
-    """The stages that measure `rows` on `data` at the size of `profile`, for each seed; text_encoder: a frozen one."""
-    ground = _Ground(profile, data, text_encoder)
+    """The stages that measure `rows` on `data` at the size of `profile`, for each seed."""
+    ground = _Ground(profile, data, foreign)
     runs = {row.approach: {seed: ground.run(row, seed) for seed in seeds} for row in rows}
     used = [row.method.backbone for row in rows if isinstance(row.method, Method)]
     coded = {AUTOENCODERS[each]: ground.coded(each) for each in used if each in FLOWS}
@@ -128,7 +145,7 @@ class _Ground:
 
     profile: Profile
     data: DataSettings
-    text_encoder: str | None
+    foreign: Foreign
 
     @cached_property
     def source(self) -> Stage:
@@ -177,20 +194,32 @@ class _Ground:
         name = f"{row.approach} seed {seed}"
         if row.method.backbone is Backbone.CASCADE:
             trainings, images = cascade.stages(
-                name, self.profile, row.method.context, self.data, self.source, seed, self.text_encoder
+                name, self.profile, row.method.context, self.data, self.source, seed, self.foreign.text_encoder
             )
         else:
             trainings, images = self._drawn(row, row.method, seed)
-        settings = measuring.Measuring(self.drawings)
-        return Run(
-            trainings, images, Stage(f"{name} scores", measuring.measure, settings, {"images": images, **self.reading})
-        )
+        return Run(trainings, images, tuple(self.scores(name, images)))
+
+    def scores(self, name: str, images: Stage) -> Iterator[Stage]:
+        """What scores pictures: by the judge, in a feature space, by a CLIP."""
+        drawn, pictures = {"images": images, **self.reading}, {"images": images, "data": self.source}
+        yield Stage(f"{name} scores", measuring.measure, measuring.Measuring(self.drawings), drawn)
+        space, clip = self.foreign.space, self.foreign.clip
+        if space is not None:
+            settings = scoring.Reference(space, self.profile.held_out_size)
+            real = Stage("held-out features", scoring.held_out_reference, settings, {"data": self.source})
+            how = scoring.Scoring(space, metrics=("fid",))
+            yield Stage(f"{name} feature scores", scoring.score, how, {**pictures, "real": real})
+        if clip is not None:
+            model = Stage("CLIP", texts.take_over, clip)
+            fitting = scoring.Fitting(self.profile.samples)
+            yield Stage(f"{name} CLIP score", scoring.fit_captions, fitting, {**pictures, "clip": model})
 
     def _drawn(self, row: Row, method: Method, seed: int) -> tuple[tuple[Stage, ...], Stage]:
         """The training of a denoiser behind a first stage, and its pictures."""
         flow, coded = FLOWS[method.backbone], self.coded(method.backbone)
         _, denoiser = self.settings(method.backbone)
-        words = caption_stages(self.source, denoiser.captions, self.text_encoder)
+        words = caption_stages(self.source, denoiser.captions, self.foreign.text_encoder)
         seeded = replace(denoiser, training=replace(denoiser.training, seed=seed))
         training, name = flow.training(seeded, method.context), f"{row.approach} seed {seed}"
         train = Stage(

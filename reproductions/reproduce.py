@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from reproductions import ranks
+from reproductions import feature_spaces, ranks
 from reproductions.artefacts import Stage, upstream
 from reproductions.choices import chosen
 from reproductions.collect import collect
@@ -16,8 +16,9 @@ from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
 from reproductions.energy import metered, total
 from reproductions.experiment import Backbone, Method, Row, Table
-from reproductions.frozen_texts import EXAMPLE
-from reproductions.pipeline import plan
+from reproductions.feature_spaces import space_of
+from reproductions.frozen_texts import EXAMPLE, whole_clip
+from reproductions.pipeline import Foreign, plan
 from reproductions.profiles import PROFILES, Profile, on_this_machine
 from reproductions.report import Report, write_report
 from reproductions.runner import run
@@ -39,6 +40,8 @@ class Options(Protocol):
     max_bad: int
     workers: int | None
     text_encoder: str | None
+    features: str | None
+    clip: str | None
     devices: int
     achieved: float
 
@@ -68,11 +71,15 @@ def reproduce(table: Table, options: Options) -> int:
                 f"--text-encoder: the profile {profile.name} reads captions by a frozen encoder; give the folder or "
                 f"the hub id of CLIP's, such as {EXAMPLE}"
             )
-        planned = plan(rows, profile, data, seeds, options.text_encoder)
+        space = space_of(options.features, profile.name)
+        clip = None if options.clip is None else whole_clip(options.clip)
+        planned = plan(rows, profile, data, seeds, Foreign(options.text_encoder, space, clip))
         out = options.out or Path("outputs") / f"{table.name}-{profile.name}-{data.name.strip('./').replace('/', '-')}"
         if options.dry_run:
             print(describe(upstream(planned.goals), out, machine))
             return 0
+        if space is not None:
+            feature_spaces.check(space)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,9 @@ from diffusion_evaluation import (
     SmallSampleWarning,
     Statistics,
     bootstrap,
+    clip_score,
     clip_space,
+    clip_texts,
     cmmd,
     density_coverage,
     dinov2_space,
@@ -46,6 +48,7 @@ from diffusion_evaluation import proportion as proportion
 from diffusion_evaluation import psnr as psnr
 from diffusion_evaluation import resize_bytes as resize_bytes
 from diffusion_evaluation import ssim as ssim
+from reproductions.artefacts import Track
 from reproductions.cifar_resnet import SIDE, cifar_resnet, layers
 
 STATISTICS_SUFFIXES = (".npz", ".safetensors")
@@ -98,6 +101,18 @@ def _space_of(features: str, weights: str | None) -> FeatureSpace:
         f"--features: there is no feature space {features!r}; choose from {', '.join(SPACES)}, or give the path of the "
         "weights of a CIFAR residual network"
     )
+
+
+def clip_scores(images: Tensor, captions: Sequence[str], checkpoint: Path, track: Track, *, batch: int = 256) -> Score:
+    """The CLIP score of uint8 images (n, 3, H, W), each with a caption, by the model in a folder."""
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        space, embed = clip_space(checkpoint), clip_texts(checkpoint)
+    seen, said = [], []
+    with torch.inference_mode():
+        for start in track(range(0, len(images), batch)):
+            seen.append(space(images[start : start + batch]))
+            said.append(embed(captions[start : start + batch]).cpu())
+    return clip_score(torch.cat(seen), torch.cat(said), space=space.identity)
 
 
 @dataclass(frozen=True, eq=False)

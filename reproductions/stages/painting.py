@@ -169,7 +169,7 @@ def _distance(desk: Desk, settings: Comparing) -> tuple[str, Callable[[Tensor, T
     if settings.lpips:
         network = alex_distance([str(each.path) for each in settings.lpips])
         return "LPIPS[alex]", lambda x, y: network(to_signed(x), to_signed(y))
-    space = settings.space.open(desk)
+    space = settings.space.open(desk.inputs)
 
     def apart(x: Tensor, y: Tensor) -> Tensor:
         first, second = (torch.nn.functional.normalize(space(images).double(), dim=1) for images in (x, y))

@@ -1,7 +1,9 @@
 """Scores of samples against training pictures, in a feature space that the table chooses once for all rows."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,10 +12,11 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
 from reproductions.located import Located
-from reproductions.stages import conditions
-from reproductions.stages.evaluating import FeatureSpace, scores_of, side_of, space_of
+from reproductions.stages import conditions, texts
+from reproductions.stages.evaluating import FeatureSpace, clip_scores, scores_of, side_of, space_of
 from reproductions.stages.evaluating import Scoring as How
 from reproductions.stages.measuring import judge_space, plain
+from reproductions.text_to_image import held_out_captions
 
 BATCH = 256
 
@@ -26,16 +29,16 @@ class Space:
     name: str = "pixels"
     weights: Located | None = None
 
-    def open(self, desk: Desk) -> FeatureSpace:
-        """The space itself; a judge is the stage's input "judge"."""
+    def open(self, inputs: Mapping[str, Path]) -> FeatureSpace:
+        """The space itself; a judge is the input "judge" of a stage."""
         if self.drawings is not None:
-            return judge_space(desk.inputs["judge"], self.drawings)[1]
+            return judge_space(inputs["judge"], self.drawings)[1]
         return space_of(str(self.weights.path) if self.weights is not None else self.name, None)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """How many training pictures samples are compared with, in which space."""
+    """How many pictures samples are compared with, in which space."""
 
     space: Space
     number: int
@@ -43,8 +46,17 @@ class Reference:
 
 def reference(desk: Desk) -> None:
     """Features of the first training pictures: `features.safetensors`."""
+    _refer(desk, conditions.TRAIN)
+
+
+def held_out_reference(desk: Desk) -> None:
+    """Features of the first held-out pictures: `features.safetensors`."""
+    _refer(desk, conditions.HELD_OUT)
+
+
+def _refer(desk: Desk, split: str) -> None:
     settings: Reference = desk.settings
-    images = Split.load(desk.inputs["data"] / conditions.TRAIN).images[: settings.number]
+    images = Split.load(desk.inputs["data"] / split).images[: settings.number]
     save_file({"features": _features(images, settings.space, desk)}, desk.folder / "features.safetensors")
 
 
@@ -64,7 +76,7 @@ def score(desk: Desk) -> None:
         images = load_file(desk.inputs["images"] / "images.safetensors")["images"]
     else:
         images = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images[: settings.held_out]
-    space = settings.space.open(desk)
+    space = settings.space.open(desk.inputs)
     real = load_file(desk.inputs["real"] / "features.safetensors")["features"]
     sides = side_of("real", real, space), side_of("samples", _features(images, settings.space, desk), space)
     found, notes = scores_of(*sides, space, settings.metrics, How(resamples=0))
@@ -72,8 +84,24 @@ def score(desk: Desk) -> None:
     write_json(desk.folder / "notes.json", notes)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """How many samples are compared with their captions."""
+
+    number: int
+
+
+def fit_captions(desk: Desk) -> None:
+    """How well samples fit the captions they were drawn for, by the CLIP of input "clip": `scores.json`."""
+    settings: Fitting = desk.settings
+    images = load_file(desk.inputs["images"] / "images.safetensors")["images"][: settings.number]
+    spoken = held_out_captions(Split.load(desk.inputs["data"] / conditions.HELD_OUT), len(images))
+    found = clip_scores(images, spoken, desk.inputs["clip"] / texts.ENCODER, desk.track)
+    write_json(desk.folder / "scores.json", {found.name: plain(found)})
+
+
 def _features(images: Tensor, settings: Space, desk: Desk) -> Tensor:
-    space = settings.open(desk)
+    space = settings.open(desk.inputs)
     parts = desk.track(images.split(BATCH), math.ceil(len(images) / BATCH))
     with torch.inference_mode():
         return torch.cat([space(part) for part in parts]).contiguous()

@@ -113,8 +113,8 @@ def _taken_over(desk: Desk, captions: Captions) -> ClipText | FrozenText:
     return FrozenText.t5(folder, length=captions.length)
 
 
-def kind_of(config: dict[str, Any]) -> str:
-    """ "clip" or "t5", by a model's configuration.
+def kind_of(config: dict[str, Any], option: str = "--text-encoder") -> str:
+    """ "clip" or "t5", by a model's configuration; option: which one gave it.
 
     Raises:
         ValueError: for any other.
@@ -123,7 +123,7 @@ def kind_of(config: dict[str, Any]) -> str:
     for kind in ("clip", "t5"):
         if named in (kind, f"{kind}_text_model"):
             return kind
-    raise ValueError(f"--text-encoder: its model_type is {named!r}; give CLIP or T5")
+    raise ValueError(f"{option}: its model_type is {named!r}; give CLIP or T5")
 
 
 @dataclass(frozen=True)

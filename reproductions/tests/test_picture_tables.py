@@ -16,7 +16,7 @@ from reproductions.data import Split
 from reproductions.experiment import Context, DirectContext, Family, Model
 from reproductions.findings import RowResult, summarise
 from reproductions.modelling import Ground
-from reproductions.picture_tables import grounds_of, names_of, sizes_named, space_of
+from reproductions.picture_tables import grounds_of, names_of, sizes_named
 from reproductions.runner import Silence
 from reproductions.stages import painting, scoring, timing
 from reproductions.stages.autoencoding import PRESETS
@@ -232,7 +232,7 @@ def _two_steps(stage: Stage) -> object:
 
 
 def test_scores_are_named_for_their_space(desk: Desk, tmp_path: Path) -> None:
-    space = space_of("pixels")
+    space = scoring.Space()
     for name, run, settings in (
         ("real", scoring.reference, scoring.Reference(space, 6)),
         ("scores", scoring.score, scoring.Scoring(space, metrics=("fid",), held_out=6)),
@@ -301,7 +301,7 @@ def test_distances_of_filled_in_pictures(desk: Desk, tmp_path: Path) -> None:
         save_file({"images": images}, tmp_path / name / "images.safetensors")
     inputs = {"data": desk.inputs["data"], f"filled {masks[0].name}": tmp_path / "same"}
     inputs |= {f"filled {masks[1].name}": tmp_path / "other"}
-    settings = painting.Comparing(space_of("pixels"), (), masks, len(real))
+    settings = painting.Comparing(scoring.Space(), (), masks, len(real))
     painting.compare(Desk(tmp_path, settings, inputs, Silence(), tmp_path))
     found = json.loads((tmp_path / "scores.json").read_text())
     assert found[f"distance[pixels-8] {masks[0].name}"]["value"] == 0

@@ -34,7 +34,7 @@ def options(**changed: object) -> SimpleNamespace:
     given = {
         "profile": "smoke", "data": "shapes", "rows": None, "seeds": "0", "out": None, "dry_run": False,
         "image_column": "image", "caption_column": None, "revision": None, "max_bad": 0, "workers": 0,
-        "text_encoder": None, "devices": 1, "achieved": 1e14,
+        "text_encoder": None, "features": None, "clip": None, "devices": 1, "achieved": 1e14,
     }  # fmt: skip
     return SimpleNamespace(**(given | changed))
 
