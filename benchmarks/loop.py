@@ -22,6 +22,7 @@ from timing import interleave, report
 from torch import Tensor
 
 from reproductions import training
+from reproductions.averages import Average
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
 from reproductions.settings import Continuous
@@ -48,7 +49,7 @@ class Bare:
     def __init__(self, recipe: Continuous, settings: TrainingSettings, clean: Tensor) -> None:
         self.module, self.clean, self.settings = module_of(recipe).to(clean.device), clean, settings
         self.optimiser = torch.optim.AdamW(self.module.parameters(), settings.learning_rate)
-        self.average = training.average(self.module, settings.ema)
+        self.average = Average(self.module, settings.ema)
         self.generator = torch.Generator(clean.device).manual_seed(0)
 
     def __call__(self) -> None:
@@ -57,7 +58,7 @@ class Bare:
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.module)
+        self.average.update()
 
 
 def steps(recipe: Continuous, settings: TrainingSettings, pictures: Pixels, folder: Path) -> Iterator[Any]:

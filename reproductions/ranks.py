@@ -1,6 +1,8 @@
 """Several processes of one run, as `torchrun` or `accelerate launch` start them; alone, each of these is nothing."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,8 @@ from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 PATIENCE = timedelta(days=2)
-WAYS = {"FSDP": "ACCELERATE_USE_FSDP", "DeepSpeed": "ACCELERATE_USE_DEEPSPEED"}
+FSDP = "ACCELERATE_USE_FSDP"
+OTHERS = {"DeepSpeed": "ACCELERATE_USE_DEEPSPEED", "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM"}
 
 
 def count() -> int:
@@ -28,14 +31,37 @@ def join() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", count()))))
 
 
-def check_whole() -> None:
-    """Raise ValueError where Accelerate is told to part networks between ranks, which the loop does not do."""
-    asked = [name for name, value in WAYS.items() if os.environ.get(value, "false").lower() in ("1", "true", "yes")]
+def parted() -> bool:
+    """Whether ranks are to part networks between them, as `accelerate launch --use_fsdp` asks for."""
+    return count() > 1 and _asked(FSDP)
+
+
+def check_ways() -> None:
+    """Raise ValueError where Accelerate is told to part networks in a way that the loop does not."""
+    asked = []
+    if _asked(FSDP) and os.environ.get("FSDP_VERSION", "1") != "2":
+        asked.append("version 1 of FSDP")
+    asked += [name for name, value in OTHERS.items() if _asked(value)]
     if asked:
         raise ValueError(
-            f"Accelerate is set up for {' and '.join(asked)}, under which weights and their averages are parted between"
-            " ranks; every rank keeps them whole here: set it up for several GPUs (`accelerate launch --multi_gpu`)"
+            f"Accelerate is set up for {' and '.join(asked)}, which is not done here: let ranks part networks by "
+            "version 2 of FSDP (`accelerate launch --use_fsdp --fsdp_version 2`), or keep them whole (`--multi_gpu`)"
         )
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let Accelerate take networks for whole, even where it was told of FSDP."""
+    told = os.environ.pop(FSDP, None)
+    try:
+        yield
+    finally:
+        if told is not None:
+            os.environ[FSDP] = told
+
+
+def _asked(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("1", "true", "yes")
 
 
 def own() -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -66,9 +67,10 @@ def train(
         values, target = clean(indices, generator)
         return values, target, words["tokens"].draw(indices, generator)
 
-    step = fit(
-        desk, lambda accelerator: GradientStep(module, settings.training, accelerator), batch, length, settings.training
-    )
+    def make(accelerator: Accelerator) -> GradientStep:
+        return GradientStep(module, settings.training, accelerator, parted=ranks.parted())
+
+    step = fit(desk, make, batch, length, settings.training)
     kept = step.result.cpu().eval()
     assert isinstance(kept, TextToImage)
     if desk.leads:

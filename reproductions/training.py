@@ -18,14 +18,16 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.tensorboard import SummaryWriter
 
 from reproductions import ranks
 from reproductions.artefacts import Desk
+from reproductions.averages import Average, hollow, made_of
 from reproductions.checkpoints import clear, resume, resumed, save
 from reproductions.history import History
 from reproductions.plateau import Plateau, PlateauRate
+from reproductions.sharding import shard, shard_moments, whole
 from reproductions.shares import Batch, Given, given, shares
 from reproductions.streams import shuffled
 
@@ -93,14 +95,25 @@ StepType = TypeVar("StepType", bound=Step)
 class GradientStep:
     """One loss, one optimiser, optionally an average of the weights.
 
-    module: `module(*batch, step=..., generator=...)` returns named scalars with "loss" among them.
+    module: `module(*batch, step=..., generator=...)` returns named scalars with "loss" among them; parted: whether
+    ranks part it between them, with its gradients, moments and average (FSDP).
     """
 
-    def __init__(self, module: nn.Module, settings: TrainingSettings, accelerator: Accelerator) -> None:
-        self.settings, self.accelerator = settings, accelerator
-        optimiser = adamw(module.parameters(), settings)
-        self.module, self.optimiser = accelerator.prepare(module, optimiser)
-        self.average = average(accelerator.unwrap_model(self.module), settings.ema) if settings.ema else None
+    def __init__(
+        self, module: nn.Module, settings: TrainingSettings, accelerator: Accelerator, *, parted: bool = False
+    ) -> None:
+        self.settings, self.accelerator, self.parted = settings, accelerator, parted
+        if parted:
+            self.kind = hollow(module)
+            shard(module, accelerator.device)
+            self.module = accelerator.prepare_model(module, device_placement=False, evaluation_mode=True)
+            optimiser = adamw(module.parameters(), settings, foreach=True)
+            shard_moments(optimiser)
+            self.optimiser = accelerator.prepare(optimiser)
+        else:
+            self.module, self.optimiser = accelerator.prepare(module, adamw(module.parameters(), settings))
+            self.kind = accelerator.unwrap_model(self.module)
+        self.average = Average(accelerator.unwrap_model(self.module), settings.ema) if settings.ema else None
         self.slowed = None
         if settings.plateau is not None:
             warmup = settings.warmup // settings.batch
@@ -112,10 +125,12 @@ class GradientStep:
 
     @property
     def result(self) -> nn.Module:
-        """The module to keep: averaged where there is an average."""
-        kept = self.average.module if self.average is not None else self.accelerator.unwrap_model(self.module)
-        assert isinstance(kept, nn.Module)
-        return kept
+        """The module to keep, averaged where there is an average; where it is parted, all ranks gather it at once."""
+        if self.average is not None:
+            return made_of([whole(value) for value in self.average.values.values()], self.kind)
+        if self.parted:
+            return made_of([whole(value.detach()) for value in self.module.parameters()], self.kind)
+        return self.kind
 
     def __call__(
         self, batch: Batch, index: int, generator: torch.Generator, more: Iterable[Given] = ()
@@ -131,7 +146,7 @@ class GradientStep:
             self.slowed.watch(terms["loss"], index, self.accelerator)
         last = index + 1 == self.settings.steps
         if self.average is not None and (last or (index + 1) % self.settings.ema_interval == 0):
-            self.average.update_parameters(self.accelerator.unwrap_model(self.module))
+            self.average.update()
         return terms
 
     def _descend(self, batch: Batch, index: int, generator: torch.Generator, rate: float) -> dict[str, Tensor]:
@@ -187,22 +202,12 @@ class AdversarialStep:
         return {**terms, "discriminator": judged.detach(), NORM: norm}
 
 
-def adamw(parameters: Iterator[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW as `settings` says."""
-    return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
-
-
-def average(module: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights; its decay ramps up as `(1 + i) / (10 + i)`."""
-
-    @torch.no_grad()
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        beta = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - beta)
-
-    return AveragedModel(module, multi_avg_fn=update)
+def adamw(
+    parameters: Iterator[nn.Parameter], settings: TrainingSettings, *, foreach: bool | None = None
+) -> torch.optim.AdamW:
+    """AdamW as `settings` says; foreach: all parameters at once (None: where they are on a GPU, and whole)."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    return torch.optim.AdamW(parameters, lr=rate, betas=settings.betas, weight_decay=decay, foreach=foreach)
 
 
 def descend(
@@ -211,20 +216,21 @@ def descend(
     """Backward, clip, step at a learning rate; returns the gradient norm before clipping.
 
     Where gradients are accumulated, nothing but backward is done before the last part, and the norm is 0. Ranks step by
-    the mean of their gradients; a module that Accelerate has not wrapped is given it here.
+    the mean of their gradients; a module that is neither wrapped nor parted is given it here.
     """
     for group in optimiser.param_groups:
         group["lr"] = rate
     accelerator.backward(loss)
     if not accelerator.sync_gradients:
         return torch.zeros(())
-    if accelerator.num_processes > 1 and accelerator.unwrap_model(module) is module:
+    bare = accelerator.unwrap_model(module) is module and not isinstance(module, FSDPModule)
+    if accelerator.num_processes > 1 and bare:
         average_gradients(module, accelerator)
     bound = math.inf if settings.clip is None else settings.clip
     norm = accelerator.clip_grad_norm_(module.parameters(), bound)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return torch.as_tensor(norm).detach()
+    return whole(torch.as_tensor(norm)).detach()
 
 
 def average_gradients(module: nn.Module, accelerator: Accelerator) -> None:
@@ -297,6 +303,15 @@ def due(saved: float, accelerator: Accelerator, *, logged: bool) -> bool:
     return bool(decided.item())
 
 
+def engine(precision: str, *, some_unused: bool = False) -> Accelerator:
+    """Accelerate for one training, which is not told of FSDP: networks are parted here."""
+    ranks.check_ways()
+    AcceleratorState._reset_state()
+    wrapping = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
+    with ranks.whole():
+        return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[wrapping])
+
+
 def fit(
     desk: Desk,
     make: Callable[[Accelerator], StepType],
@@ -311,12 +326,7 @@ def fit(
     make: builds the step on the accelerator that it is given; batch: (indices, generator) -> what the step takes;
     some_unused: whether there are steps whose loss leaves some parameters out.
     """
-    ranks.check_whole()
-    AcceleratorState._reset_state()
-    wrapping = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision=settings.precision, kwargs_handlers=[wrapping]
-    )
+    accelerator = engine(settings.precision, some_unused=some_unused)
     step = make(accelerator)
     board = SummaryWriter(str(desk.tensorboard)) if accelerator.is_main_process else None
 

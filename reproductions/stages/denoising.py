@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
 from reproductions.stages import conditions
@@ -105,7 +106,7 @@ def train(desk: Desk, module: Conditional, examples: Examples, settings: Trainin
         return examples.draw(indices.to(generator.device), generator)
 
     def make(accelerator: Any) -> Showing:
-        step = GradientStep(module, settings, accelerator)
+        step = GradientStep(module, settings, accelerator, parted=ranks.parted())
         show = partial(_show, desk, examples, settings, step, Decoder(desk.inputs), draw)
         return Showing(step, show, max(1, settings.steps // TIMES_SHOWN))
 
@@ -126,10 +127,10 @@ def _show(
     index: int,
 ) -> None:
     """Put samples of the weights so far on TensorBoard; nothing of the training depends on them."""
-    if not desk.leads:
-        return
     kept = step.result
     assert isinstance(kept, Conditional)
+    if not desk.leads:
+        return
     training = kept.training
     kept.eval()
     wanted = examples.shown(SHOWN)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from reproductions.artefacts import Desk, write_json
@@ -15,7 +13,7 @@ from reproductions.experiment import AnyContext
 from reproductions.stages import denoising, equipping, latent_denoising, token_denoising
 from reproductions.streams import shuffled, stream
 from reproductions.text_to_image import device
-from reproductions.training import GradientStep
+from reproductions.training import GradientStep, engine
 
 WARMUP = 2
 
@@ -33,8 +31,7 @@ def measure(desk: Desk) -> None:
     """Milliseconds of a step (median and quartiles) and parameters of the head, by variant: `timing.json`."""
     settings: Timing = desk.settings
     recipe = settings.training.denoiser.training
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.precision)
+    accelerator = engine(recipe.precision)
     prepared = {
         name: equipping.prepare(desk, settings.training, context) for name, context in settings.variants.items()
     }

@@ -11,10 +11,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from reproductions import ranks, training
+from reproductions.averages import Average
 from reproductions.history import History
 from reproductions.plateau import Plateau, PlateauRate
 from reproductions.streams import shuffled, stream
-from reproductions.training import GradientStep, TrainingSettings, average, train
+from reproductions.training import GradientStep, TrainingSettings, train
 
 SETTINGS = TrainingSettings(samples=80, batch=4, learning_rate=1e-2, warmup=8, ema=0.9, log_every=3, seed=7)
 DATA = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
@@ -66,7 +67,7 @@ def test_an_interrupted_run_ends_bit_identical(settings, tmp_path: Path, monkeyp
     if settings.plateau is not None:
         assert whole.slowed.scale < 1
         assert whole.slowed.scale == resumed.slowed.scale
-        assert int(whole.average.n_averaged) == 4
+        assert whole.average.updates == 4
 
 
 @pytest.mark.parametrize("patience", [0, 1, 4])
@@ -114,11 +115,22 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, monkeypatch: 
         next(iter(steps))
 
 
-def test_networks_in_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    ranks.check_whole()
+def test_ways_of_parting_networks_that_are_not_followed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ranks.check_ways()
+    assert not ranks.parted()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ValueError, match="set up for FSDP.*--multi_gpu"):
-        ranks.check_whole()
+    with pytest.raises(ValueError, match="version 1 of FSDP.*--fsdp_version 2"):
+        ranks.check_ways()
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    ranks.check_ways()
+    assert ranks.parted()
+    with ranks.whole():
+        assert not ranks.parted()
+    assert ranks.parted()
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="set up for DeepSpeed.*--multi_gpu"):
+        ranks.check_ways()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
@@ -146,16 +158,16 @@ def test_random_streams_differ_by_seed_step_and_rank() -> None:
 
 def test_the_average_equals_its_closed_form() -> None:
     module = nn.Linear(1, 1, bias=False)
-    averaged = average(module, 0.5)
+    averaged = Average(module, 0.5)
     values = [1.0, 2.0, 4.0, 8.0, 16.0]
     expected = values[0]
     for count, value in enumerate(values):
         nn.init.constant_(module.weight, value)
-        averaged.update_parameters(module)
+        averaged.update()
         if count:
             beta = min(0.5, (1 + count) / (10 + count))
             expected = beta * expected + (1 - beta) * value
-    assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert averaged.values["weight"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
