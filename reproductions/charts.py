@@ -32,7 +32,10 @@ def panels(number: int, width: float, height: float) -> tuple[Figure, list[Axes]
 
 
 def bars(axes: Axes, groups: Sequence[str], series: Bars, label: str) -> None:
-    """Bars of each series in each group, with the 95 % interval where there is one and a dot for every seed."""
+    """Bars of each series in each group, with the 95 % interval where there is one and a dot for every seed.
+
+    Of a single seed, the interval over samples stands in grey.
+    """
     width = 0.8 / max(1, len(series))
     for i, (name, measured) in enumerate(series.items()):
         there = [(g, m) for g, m in enumerate(measured) if m is not None]
@@ -42,6 +45,9 @@ def bars(axes: Axes, groups: Sequence[str], series: Bars, label: str) -> None:
             if m.low is not None and m.high is not None:
                 axes.errorbar(place, m.mean, [[m.mean - m.low], [m.high - m.mean]], color="#222222", capsize=3, lw=1)
                 axes.plot([place] * len(m.values), m.values, ".", color="#222222", markersize=3)
+            elif m.sampled is not None:
+                apart = [[max(0.0, m.mean - m.sampled[0])], [max(0.0, m.sampled[1] - m.mean)]]
+                axes.errorbar(place, m.mean, apart, color="#999999", capsize=2, lw=0.8)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,16 @@ def scores_of(run: Run, root: Path) -> dict[str, Any]:
 
 
 def over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
+    """Scores by name over seeds; of a single one, with its interval over samples."""
     names = next(iter(scores.values()))
-    return {
-        name: summarise(
-            {seed: found[name]["value"] for seed, found in scores.items()},
-            n_real=names[name]["n_real"],
-            n_fake=names[name]["n_fake"],
-        )
-        for name in names
-    }
+    found = {}
+    for name, score in names.items():
+        values = {seed: each[name]["value"] for seed, each in scores.items()}
+        measured = summarise(values, n_real=score["n_real"], n_fake=score["n_fake"])
+        if len(scores) == 1 and score.get("low") is not None:
+            measured = replace(measured, sampled=(score["low"], score["high"]))
+        found[name] = measured
+    return found
 
 
 def _ceiling(planned: Plan, root: Path) -> dict[str, Measurement]:

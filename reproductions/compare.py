@@ -115,7 +115,9 @@ def _run(folder: Path, name: str) -> Run:
 def _measurement(score: Mapping[str, Any]) -> Measurement:
     mean = math.nan if score["mean"] is None else score["mean"]
     seeds = tuple(score["seeds"])
-    return Measurement(mean, score["std"], score["low"], score["high"], seeds, score["n_real"], score["n_fake"])
+    counts, sampled = (score["n_real"], score["n_fake"]), score.get("sampled")
+    spread = score["std"], score["low"], score["high"]
+    return Measurement(mean, *spread, seeds, *counts, sampled=None if sampled is None else (sampled[0], sampled[1]))
 
 
 def lines(runs: Sequence[Run]) -> Iterator[Line]:

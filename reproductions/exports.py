@@ -162,9 +162,10 @@ def _with_interval(measurement: Measurement | None, written: Callable[[float], s
     if measurement is None:
         return "--"
     value = escaped(written(measurement.mean))
-    if measurement.low is None or measurement.high is None:
-        return value
-    return f"{value} ({escaped(figure(measurement.low))} to {escaped(figure(measurement.high))})"
+    low, high = measurement.low, measurement.high
+    if measurement.sampled is not None:
+        low, high = measurement.sampled
+    return value if low is None or high is None else f"{value} ({escaped(figure(low))} to {escaped(figure(high))})"
 
 
 def _whole(value: float | None) -> str:

@@ -56,7 +56,8 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
         series = {name: [each and each[1] for each in measured] for name, measured in pairs.items()}
         charts.bars(place, [family.replace(" VQ", "\nVQ") for family in families], series, f"{metric}, lower is better")
         said.append(f"{metric} on {title}")
-    words = f"{'; '.join(said)}: each model without and with context prediction; bars are means over seeds."
+    words = f"{'; '.join(said)}: each model without and with context prediction; bars are means over seeds, grey lines "
+    words += "the 95 % interval over the samples of one seed."
     return [
         Illustration("figure5", "The figure", words, charts.png(figure)),
         *sampled_rows.illustrate(planned, root),

@@ -38,7 +38,8 @@ class Measurement:
     """One metric of one row, over seeds.
 
     `std`, `low` and `high` (a Student-t 95 % interval of the mean) are None for a single seed. `values` are those of
-    `seeds`, in their order; rows are compared by them, seed by seed.
+    `seeds`, in their order; rows are compared by them, seed by seed. `sampled` is the 95 % interval over samples of a
+    single seed, where there is one: it says nothing of another training, and no difference is claimed by it.
     """
 
     mean: float
@@ -49,6 +50,7 @@ class Measurement:
     n_real: int | None
     n_fake: int | None
     values: tuple[float, ...] = ()
+    sampled: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,12 @@ def signed(value: float | int) -> str:
 def interval(measurement: Measurement) -> str:
     """Write the interval, or say why there is none."""
     low, high = measurement.low, measurement.high
-    return "one seed" if low is None or high is None else f"{figure(low)} to {figure(high)}"
+    if low is not None and high is not None:
+        return f"{figure(low)} to {figure(high)}"
+    if measurement.sampled is None:
+        return "one seed"
+    low, high = measurement.sampled
+    return f"one seed; {figure(low)} to {figure(high)} over samples"
 
 
 def duration(seconds: float | int) -> str:

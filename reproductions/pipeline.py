@@ -176,9 +176,12 @@ class _Ground:
             cost=partial(flow.autoencoder_cost, rebuilt),
             shared=True,
         )
-        measuring_ = measuring.Measuring(self.drawings, paired=True)
         scores = Stage(
-            f"{name} reconstructions", measuring.measure, measuring_, {"images": autoencoder, **self.reading}
+            f"{name} reconstructions",
+            measuring.measure,
+            measuring.Measuring(self.drawings, paired=True),
+            {"images": autoencoder, **self.reading},
+            version=2,
         )
         clean = Stage(f"{name} encoding", flow.encode, None, {"data": self.source, "autoencoder": autoencoder})
         return Coded(first, autoencoder, clean, scores)
@@ -203,7 +206,7 @@ class _Ground:
     def scores(self, name: str, images: Stage) -> Iterator[Stage]:
         """What scores pictures: by the judge, in a feature space, by a CLIP."""
         drawn, pictures = {"images": images, **self.reading}, {"images": images, "data": self.source}
-        yield Stage(f"{name} scores", measuring.measure, measuring.Measuring(self.drawings), drawn)
+        yield Stage(f"{name} scores", measuring.measure, measuring.Measuring(self.drawings), drawn, version=2)
         space, clip = self.foreign.space, self.foreign.clip
         if space is not None:
             settings = scoring.Reference(space, self.profile.held_out_size)

@@ -168,6 +168,7 @@ def _pictures(report: Report) -> dict[str, bytes]:
 
 
 def _measurement(m: Measurement) -> dict[str, Any]:
+    sampled = {} if m.sampled is None else {"sampled": m.sampled}
     return {
         "mean": m.mean,
         "std": m.std,
@@ -176,6 +177,7 @@ def _measurement(m: Measurement) -> dict[str, Any]:
         "seeds": list(m.seeds),
         "n_real": m.n_real,
         "n_fake": m.n_fake,
+        **sampled,
     }
 
 

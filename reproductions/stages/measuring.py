@@ -30,6 +30,8 @@ from reproductions.cifar_resnet import cifar_resnet, layers
 from reproductions.data import Split
 from reproductions.judge import Judge
 from reproductions.shapes import SETS
+from reproductions.stages.evaluating import Scoring as How
+from reproductions.stages.evaluating import scores_of, side_of
 
 ACCURACY = "caption accuracy"
 
@@ -118,13 +120,14 @@ def compare(desk: Desk) -> None:
         mean_score(ssim(real, fake), "SSIM", n_real=len(real)),
         bootstrap(distance, *features, resamples=settings.resamples, generator=torch.Generator().manual_seed(0)),
     ]
-    write_json(desk.folder / "scores.json", {s.name: {**plain(s), "low": s.low, "high": s.high} for s in scores})
+    write_json(desk.folder / "scores.json", {s.name: plain(s) for s in scores})
 
 
 def _judged(desk: Desk, drawings: str, real: Split, fake: Tensor) -> dict[str, Score]:
     assert real.attributes is not None
     judge, space = judge_space(desk.inputs["judge"], drawings)
-    distance = frechet_distance(space(real.images), space(fake), space=space.identity)
+    sides = (side_of(name, space(images), space) for name, images in (("real", real.images), ("samples", fake)))
+    (distance,), _ = scores_of(*sides, space, ("fid",), How())
     right = judge.right(fake, real.attributes[torch.arange(len(fake)) % len(real.attributes)])
     save_file({"right": right.contiguous()}, desk.folder / "right.safetensors")
     return {"distance": distance, "accuracy": proportion(right, ACCURACY)}
@@ -143,5 +146,7 @@ def plain(score: Score) -> dict[str, Any]:
         "value": score.value,
         "n_real": score.n_real,
         "n_fake": score.n_fake,
+        "low": score.low,
+        "high": score.high,
         "space": None if score.space is None else vars(score.space),
     }

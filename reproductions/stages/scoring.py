@@ -62,11 +62,15 @@ def _refer(desk: Desk, split: str) -> None:
 
 @dataclass(frozen=True)
 class Scoring:
-    """By which metrics samples are scored; held_out: score held-out pictures instead, so many of them."""
+    """By which metrics samples are scored; held_out: score held-out pictures instead, so many of them.
+
+    resamples: of bootstraps, for the intervals over samples that are not known in closed form.
+    """
 
     space: Space
     metrics: tuple[str, ...] = ("fid", "pr")
     held_out: int | None = None
+    resamples: int = 20
 
 
 def score(desk: Desk) -> None:
@@ -79,7 +83,7 @@ def score(desk: Desk) -> None:
     space = settings.space.open(desk.inputs)
     real = load_file(desk.inputs["real"] / "features.safetensors")["features"]
     sides = side_of("real", real, space), side_of("samples", _features(images, settings.space, desk), space)
-    found, notes = scores_of(*sides, space, settings.metrics, How(resamples=0))
+    found, notes = scores_of(*sides, space, settings.metrics, How(resamples=settings.resamples))
     write_json(desk.folder / "scores.json", {each.name: plain(each) for each in found})
     write_json(desk.folder / "notes.json", notes)
 

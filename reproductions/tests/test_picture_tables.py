@@ -243,6 +243,7 @@ def test_scores_are_named_for_their_space(desk: Desk, tmp_path: Path) -> None:
     assert set(found) == {"FID[pixels-8]"}
     assert found["FID[pixels-8]"]["value"] == pytest.approx(0, abs=1e-6)
     assert found["FID[pixels-8]"]["n_real"] == 6
+    assert found["FID[pixels-8]"]["low"] <= found["FID[pixels-8]"]["high"]
 
 
 def test_data_sets_are_listed() -> None:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
+from reproductions.collect import over_seeds
 from reproductions.curves import panels, smoothed, thinned
 from reproductions.energy import Energy
 from reproductions.findings import (
     Better,
     Cost,
     Curve,
+    Measurement,
     MetricInfo,
     Report,
     RowResult,
@@ -30,7 +32,7 @@ from reproductions.findings import (
 )
 from reproductions.grids import comparison_grid, fitting_scale, grid, png
 from reproductions.markdown import markdown
-from reproductions.numerals import count, duration, figure, signed
+from reproductions.numerals import count, duration, figure, interval, signed
 from reproductions.report import html as page
 from reproductions.report import table, write_report
 
@@ -428,6 +430,22 @@ def test_other_numerals():
     written = ["8.2 s", "1 min 00 s", "5 min 00 s", "1 h 00 min", "1 612 345", "12 MiB"]
     assert [text.replace("\N{NO-BREAK SPACE}", " ") for text in spaced] == written
     assert count(None) == "–"
+
+
+def test_an_interval_over_samples_is_called_so():
+    one = Measurement(2.0, None, None, None, (0,), 10, 10, (2.0,), (1.5, 2.5))
+    assert interval(one) == "one seed; 1.50 to 2.50 over samples"
+    assert interval(replace(one, sampled=None)) == "one seed"
+    assert interval(summarise({0: 1.0, 1: 3.0})) == "−10.71 to 14.71"
+
+
+def test_scores_of_one_seed_keep_their_interval_over_samples():
+    def score(value):
+        return {"value": value, "n_real": 4, "n_fake": 4, "low": value - 1, "high": value + 1}
+
+    assert over_seeds({3: {"FID": score(5.0)}})["FID"].sampled == (4.0, 6.0)
+    several = over_seeds({3: {"FID": score(5.0)}, 4: {"FID": score(6.0)}})["FID"]
+    assert (several.sampled, several.mean) == (None, 5.5)
 
 
 # --- pictures
