@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 import torch
 
@@ -85,15 +86,18 @@ def check_readable(data: DataSettings, kind: Kind) -> None:
         check_pictures(data)
 
 
-def read(reading: Reading, *, progress: Progress = plain) -> Splits:
-    """Both splits: with captions; with class names as captions and labels (n, 1) as attributes; or pictures alone."""
+def read(reading: Reading, folder: Path, *, progress: Progress = plain) -> Splits:
+    """Both splits: with captions; with class names as captions and labels (n, 1) as attributes; or pictures alone.
+
+    Real ones are written into `folder`.
+    """
     if reading.kind is Kind.CAPTION:
-        return load(reading.data, progress=progress)
+        return load(reading.data, folder, progress=progress)
     if reading.kind is Kind.NONE:
-        return load_pictures(reading.data, progress=progress)
+        return load_pictures(reading.data, folder, progress=progress)
     if reading.data.name != DIGITS:
-        return load_pictures(reading.data, label=reading.label_column, progress=progress)
-    found = load(reading.data, progress=progress)
+        return load_pictures(reading.data, folder, label=reading.label_column, progress=progress)
+    found = load(reading.data, folder, progress=progress)
     train, held_out = _digits(found.train), _digits(found.held_out)
     return replace(found, train=train, held_out=held_out, digest=digest(train, held_out))
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
+    from reproductions.shards import Shards
+
 LOOKED_AT = 32
 
 
@@ -70,7 +72,7 @@ def place_of(name: str) -> str:
     return name if preset_of(name) is None else name.partition("=")[2]
 
 
-def verify(name: str, splits: "Mapping[str, Dataset]", pool: str, held: str | None, image: str) -> None:
+def verify(name: str, splits: "Mapping[str, Dataset | Shards]", pool: str, held: str | None, image: str) -> None:
     """Check opened splits against the preset that `name` begins with, if any.
 
     image: column of the pictures; counts are compared first, then some pictures evenly spread over each split.
@@ -93,7 +95,7 @@ def verify(name: str, splits: "Mapping[str, Dataset]", pool: str, held: str | No
         )
 
 
-def _counted(preset: Preset, splits: "Mapping[str, Dataset]", pool: str, held: str | None) -> list[str]:
+def _counted(preset: Preset, splits: "Mapping[str, Dataset | Shards]", pool: str, held: str | None) -> list[str]:
     if preset.train is None or preset.held_out is None:
         return []
     if held is None:
@@ -109,11 +111,9 @@ def _counted(preset: Preset, splits: "Mapping[str, Dataset]", pool: str, held: s
     ]
 
 
-def _looked(preset: Preset, rows: "Dataset", split: str, image: str) -> list[str]:
+def _looked(preset: Preset, rows: "Dataset | Shards", split: str, image: str) -> list[str]:
     """What is wrong with some rows of a split."""
-    from datasets import Image as ImageColumn
-
-    from reproductions.sources import captions_of, choose_columns
+    from reproductions.sources import captions_of, choose_columns, rows_at
 
     wrong = []
     columns = [image]
@@ -129,9 +129,8 @@ def _looked(preset: Preset, rows: "Dataset", split: str, image: str) -> list[str
     if image not in rows.features:
         return wrong
     few, small = [], []
-    kept = rows.select_columns(columns).cast_column(image, ImageColumn(decode=False))
-    for index in range(0, len(rows), max(1, len(rows) // LOOKED_AT)):
-        row = kept[index]
+    looked_at = range(0, len(rows), max(1, len(rows) // LOOKED_AT))
+    for index, row in zip(looked_at, rows_at(rows, looked_at, columns), strict=True):
         if caption is not None and (said := len(captions_of(row[caption], rows.features[caption]))) < preset.several:
             few.append((index, said))
         if (side := _side(row[image])) is not None and side < preset.side:

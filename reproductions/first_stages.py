@@ -162,8 +162,7 @@ class Pictures:
 def read_pictures(desk: Desk) -> None:
     """Read a data set without its captions: `train/`, `held_out/` and `facts.json`."""
     pictures: Pictures = desk.settings
-    splits = load_pictures(pictures.data, progress=desk.track)
-    keep(splits, desk)
+    keep(lambda: load_pictures(pictures.data, desk.folder, progress=desk.track), desk)
 
 
 def _command(plan: Callable[[], dict[str, Variant]], options: Common, out: Path) -> int:

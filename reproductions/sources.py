@@ -1,12 +1,12 @@
-"""Where real pictures come from: folders, parquet files, shards and hub data sets, read by Hugging Face `datasets`."""
+"""Where real pictures come from: shards, and folders, parquet files and hub data sets, read by Hugging Face's."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproductions.data_presets import place_of
+from reproductions.shards import BRACES, CAPTION_COLUMNS, Shards, shards
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features  # type: ignore[import-untyped]
@@ -16,9 +16,6 @@ PICTURE_SUFFIXES = frozenset(
 )
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet"})
 HELD_OUT_NAMES = ("validation", "valid", "val", "dev", "test")
-BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
-BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-CAPTION_COLUMNS = ("caption", "captions", "text", "name", "sentence", "label")
 
 
 def looks_local(name: str) -> bool:
@@ -55,46 +52,50 @@ def files(path: Path) -> list[Path]:
     return pictures + [file for file in inside if file.name in METADATA_NAMES]
 
 
-def shards(pattern: Path) -> list[Path]:
-    """The files of a pattern such as `shards/{00000..00009}.tar`.
-
-    Raises FileNotFoundError, naming the first ones that are missing, ValueError where the numbers fall.
-    """
-    found = BRACES.search(pattern.name)
-    assert found is not None
-    first, last = found.groups()
-    if int(first) > int(last):
-        raise ValueError(f"data: {pattern.name}: {first} stands before {last}; write the smaller number first")
-    names = [BRACES.sub(f"{number:0{len(first)}}", pattern.name) for number in range(int(first), int(last) + 1)]
-    missing = [name for name in names if not (pattern.parent / name).is_file()]
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise FileNotFoundError(f"data: {pattern}: {len(missing)} of {len(names)} shards are not there: {listed}")
-    return [pattern.parent / name for name in names]
-
-
-def open_local(path: Path) -> "dict[str, Dataset]":
+def open_local(path: Path) -> "dict[str, Dataset | Shards]":
     """Open the splits of a parquet file or shard, of a folder of these named after them, or of a folder of pictures."""
     import datasets
 
     found = files(path)
+    by_split: dict[str, list[Path]] = {}
+    for file in found:
+        by_split.setdefault(_split_name(file.stem), []).append(file)
+    if found[0].suffix == ".tar":
+        return {name: Shards(several) for name, several in by_split.items()}
     datasets.disable_progress_bars()
     try:
-        if found[0].suffix in BUILDERS:
-            by_split: dict[str, list[str]] = {}
-            for file in found:
-                by_split.setdefault(_split_name(file.stem), []).append(str(file))
-            opened = datasets.load_dataset(BUILDERS[found[0].suffix], data_files=by_split)
-        else:
-            opened = datasets.load_dataset("imagefolder", data_dir=str(path))
+        if found[0].suffix == ".parquet":
+            paths = {name: [str(file) for file in several] for name, several in by_split.items()}
+            return dict(datasets.load_dataset("parquet", data_files=paths))
+        return dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
     except Exception as error:  # the builders raise their own errors, wrapped in others
         reason = error.__cause__ or error
         raise ValueError(f"data: {path} cannot be read: {reason}") from error
-    return {name: named_as_usual(rows) for name, rows in opened.items()}
+
+
+def rows_at(rows: "Dataset | Shards", which: Iterable[int], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Columns of the rows at indices that rise, one after the other; the first is of pictures, {"bytes", "path"}."""
+    from datasets import Image
+
+    if isinstance(rows, Shards):
+        return rows.at(which, names)
+    kept = rows.select_columns(list(names)).cast_column(names[0], Image(decode=False))
+    return (kept[index] for index in which)
+
+
+def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
+    """Download the splits of a hub data set. Raises ConnectionError where they cannot be had."""
+    import datasets
+
+    try:
+        opened = datasets.load_dataset(place_of(name), revision=revision)
+        return {split: named_as_usual(rows) for split, rows in opened.items()}
+    except Exception as error:
+        raise _unreachable(name, error) from error
 
 
 def named_as_usual(rows: "Dataset") -> "Dataset":
-    """Rows of shards with the columns that others have: `image`; `text`, of a file or of the JSON; `label`."""
+    """Rows of a hub's shards with the columns that others have: `image`; `text`, of a file or of the JSON; `label`."""
     from datasets import Image
 
     if "__key__" not in rows.features:
@@ -107,17 +108,6 @@ def named_as_usual(rows: "Dataset") -> "Dataset":
     usual["label"] = [name for name in ("cls",) if name in rows.features]
     names = {found[0]: name for name, found in usual.items() if found and name not in rows.features}
     return rows.rename_columns(names)
-
-
-def open_hub(name: str, revision: str | None) -> "dict[str, Dataset]":
-    """Download the splits of a hub data set. Raises ConnectionError where they cannot be had."""
-    import datasets
-
-    try:
-        opened = datasets.load_dataset(place_of(name), revision=revision)
-        return {split: named_as_usual(rows) for split, rows in opened.items()}
-    except Exception as error:
-        raise _unreachable(name, error) from error
 
 
 def hub_features(name: str, revision: str | None) -> "Features | None":

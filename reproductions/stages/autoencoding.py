@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from reproductions import costs
 from reproductions.artefacts import Desk
-from reproductions.data import Split
+from reproductions.rows import Rows, forget, is_whole
 from reproductions.settings import FirstStage
+from reproductions.splits import pictures
 from reproductions.text_to_image import device, samples
 from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
 from vq_autoencoder import PRESETS as PRESETS
@@ -30,6 +31,7 @@ from vq_autoencoder import VQAutoencoder as VQAutoencoder
 
 Autoencoder = TokenAutoencoder | KLAutoencoder
 BATCH = 256
+CLEAN = "clean.safetensors"
 LEAST_TEMPERATURE = 1 / 16
 
 
@@ -125,7 +127,7 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     """Train on the training images: `autoencoder/`, `reconstructions.safetensors`, `curves.json`."""
     settings: Reconstructing = desk.settings
     training = settings.stage.training
-    images = Split.load(desk.inputs["data"] / "train").images
+    images = pictures(desk.inputs["data"] / "train")
     torch.manual_seed(training.seed)
     autoencoder = build(kind, settings.stage)
     objective = AutoencoderObjective(autoencoder, settings.stage)
@@ -140,7 +142,7 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     with torch.inference_mode():
         if isinstance(autoencoder, KLAutoencoder):
             autoencoder.fit_scale(to_signed(part.to(device())) for part in images.split(BATCH))
-        held_out = Split.load(desk.inputs["data"] / "held_out").images[: settings.reconstructions]
+        held_out = pictures(desk.inputs["data"] / "held_out")[: settings.reconstructions]
         rebuilt = through(held_out, lambda x: reconstruct(autoencoder, x), desk)
     autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")
     save_file({"images": rebuilt}, desk.folder / "reconstructions.safetensors")
@@ -164,27 +166,60 @@ def reconstruct(autoencoder: Autoencoder, images: Tensor) -> Tensor:
 def encode_vq(desk: Desk) -> None:
     """Tokens of the training images: `clean.safetensors` with `tokens (N, n)` and `codebook (k, d)`."""
     autoencoder = VQAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
-    images = Split.load(desk.inputs["data"] / "train").images
-    with torch.inference_mode():
-        parts = [autoencoder.encode(to_signed(part.to(device()))).indices.cpu() for part in _parts(images, desk)]
-        codebook = autoencoder.codebook.detach().cpu().contiguous()
-    tokens = torch.cat(parts)
-    grid = torch.tensor(tokens.shape[1:])
-    save_file({"tokens": tokens.flatten(1), "codebook": codebook, "grid": grid}, desk.folder / "clean.safetensors")
+    whole = {"codebook": autoencoder.codebook.detach(), "grid": grid_of(autoencoder, desk)}
+    write_codes(desk, lambda images: {"tokens": autoencoder.encode(images).indices.flatten(1)}, CLEAN, whole)
 
 
 def encode_kl(desk: Desk) -> None:
     """Latents of the training images: `clean.safetensors` with `mean` and `deviation`, both (N, c, h, w), scaled."""
     autoencoder = KLAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
-    images = Split.load(desk.inputs["data"] / "train").images
-    means, deviations = [], []
+    write_codes(desk, lambda images: posterior(autoencoder, images), CLEAN)
+
+
+def posterior(autoencoder: KLAutoencoder, images: Tensor) -> dict[str, Tensor]:
+    """`mean` and `deviation` (b, c, h, w) of latents, scaled."""
+    latents = autoencoder.encode(images, sample=False)
+    scale = autoencoder.latent_scale[:, None, None]
+    return {"mean": latents.values, "deviation": torch.exp(0.5 * latents.log_variance) * scale}
+
+
+def grid_of(autoencoder: TokenAutoencoder, desk: Desk) -> Tensor:
+    """Height and width (2) of the tokens of a training picture."""
     with torch.inference_mode():
-        for part in _parts(images, desk):
-            latents = autoencoder.encode(to_signed(part.to(device())), sample=False)
-            scale = autoencoder.latent_scale[:, None, None]
-            means.append(latents.values.cpu())
-            deviations.append((torch.exp(0.5 * latents.log_variance) * scale).cpu())
-    save_file({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, desk.folder / "clean.safetensors")
+        return torch.tensor(autoencoder.encode(_first(desk)).indices.shape[1:])
+
+
+def write_codes(
+    desk: Desk,
+    code: Callable[[Tensor], dict[str, Tensor]],
+    name: str,
+    whole: Mapping[str, Tensor] | None = None,
+    *,
+    views: int | None = None,
+) -> None:
+    """Write codes of the training pictures, given in [-1, 1], a batch at a time, and go on where that was interrupted.
+
+    whole: what the file holds besides; views: of each picture, the second one mirrored (None: no axis of views).
+    """
+    path = desk.folder / name
+    if is_whole(path):
+        return
+    images = pictures(desk.inputs["data"] / "train")
+    leading = (len(images),) if views is None else (views, len(images))
+    batches = [(view, start) for view in range(views or 1) for start in range(0, len(images), BATCH)]
+    with torch.inference_mode():
+        rows = Rows(path, code(_first(desk)), leading, whole)
+        left = [(view, start) for view, start in batches if view * len(images) + start >= rows.done]
+        for view, start in desk.track(left, len(batches), len(batches) - len(left)):
+            part = to_signed(images[start : start + BATCH].to(device()))
+            first = view * len(images) + start
+            rows.write(range(first, first + len(part)), **code(part.flip(-1) if view else part))
+    rows.finish()
+    forget(path)
+
+
+def _first(desk: Desk) -> Tensor:
+    return to_signed(pictures(desk.inputs["data"] / "train")[:1].to(device()))
 
 
 def decode_vq(desk: Desk) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
-from reproductions.data import Split
+from reproductions.rows import taken
+from reproductions.splits import pictures
 from reproductions.stages import conditions
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.coding import Decoder, Latents, Pixels, seen, sides
@@ -108,20 +109,20 @@ class Beside:
     def __init__(self, desk: Desk, told: Conditioning, clean: Latents | Pixels, make: Make) -> None:
         self.desk, self.told, self.clean, self.make = desk, told, clean, make
         self.teller = conditions.Teller(desk, told, device())
-        self.images = clean.images if isinstance(clean, Pixels) else Split.load(desk.inputs["data"] / "train").images
+        self.images = clean.images if isinstance(clean, Pixels) else pictures(desk.inputs["data"] / conditions.TRAIN)
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Given]:
         view = sides(self.clean.views, indices, generator)
-        images = seen(self.images[indices.to(self.images.device)].to(view.device), view)
+        images = seen(taken(self.images, indices.to(view.device)), view)
         with torch.no_grad():
             beside = self.make(images, generator)
         return self.clean.seen(view, indices, generator), Given(self.teller.draw(indices, generator), beside)
 
     def shown(self, number: int) -> conditions.Prompts:
-        images = Split.load(self.desk.inputs["data"] / conditions.HELD_OUT).images[:number].to(device())
+        images = pictures(self.desk.inputs["data"] / conditions.HELD_OUT)[:number].to(device())
         with torch.inference_mode():
             beside = self.make(images, torch.Generator(device()).manual_seed(0))
         told = conditions.of_pictures(self.desk, self.told, len(images))

@@ -3,7 +3,7 @@
 import inspect
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,19 +13,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reproductions.artefacts import Desk
-from reproductions.data import Split
 from reproductions.located import Located
+from reproductions.rows import Rows, forget, is_whole, near, taken
+from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
+    BATCH,
+    CLEAN,
     PRESETS,
     Autoencoder,
     KLAutoencoder,
     TokenAutoencoder,
+    grid_of,
+    posterior,
     through,
     to_signed,
+    write_codes,
 )
 from reproductions.text_to_image import device, samples
 
-BATCH = 256
+RAW = "raw.safetensors"
 WEIGHTS = ("config.json", "model.safetensors")
 
 
@@ -114,59 +120,48 @@ def encode_tokens(desk: Desk) -> None:
     """
     autoencoder = load_autoencoder(desk.inputs["autoencoder"])
     assert isinstance(autoencoder, TokenAutoencoder)
-    with torch.inference_mode():
-        parts = [autoencoder.encode(images).indices.cpu() for images in _pictures(desk)]
-    tokens = torch.cat(parts)
-    found = {
-        "tokens": tokens.flatten(1).unflatten(0, (_views(desk), -1)),
-        "grid": torch.tensor(tokens.shape[1:]),
-        "codes": torch.tensor(autoencoder.quantizer.size),
-    }
-    save_file({name: value.contiguous() for name, value in found.items()}, desk.folder / "clean.safetensors")
+    whole = {"grid": grid_of(autoencoder, desk), "codes": torch.tensor(autoencoder.quantizer.size)}
+
+    def code(images: Tensor) -> dict[str, Tensor]:
+        return {"tokens": autoencoder.encode(images).indices.flatten(1)}
+
+    write_codes(desk, code, CLEAN, whole, views=_views(desk))
 
 
 def encode_latents(desk: Desk) -> None:
     """Latents of the training pictures, standardised: `clean.safetensors` with `mean`, `deviation` (v, N, c, h, w).
 
     Those of an autoencoder with tokens are taken before quantisation, and have no deviation; `shift`, `scale` (c,)
-    bring them to mean 0 and standard deviation 1.
+    bring them to mean 0 and standard deviation 1, once all of them are there.
     """
     autoencoder = load_autoencoder(desk.inputs["autoencoder"])
-    means: list[Tensor] = []
-    deviations: list[Tensor] = []
-    with torch.inference_mode():
-        for images in _pictures(desk):
-            if isinstance(autoencoder, KLAutoencoder):
-                latents = autoencoder.encode(images, sample=False)
-                scale = autoencoder.latent_scale[:, None, None]
-                means.append(latents.values.cpu())
-                deviations.append((torch.exp(0.5 * latents.log_variance) * scale).cpu())
-            else:
-                means.append(autoencoder.latents(images).cpu())
-        mean = torch.cat(means)
-        shift, scale = torch.zeros(mean.shape[1]), torch.ones(mean.shape[1])
-        if not deviations:
-            shift, scale = mean.mean((0, 2, 3)), 1 / mean.std((0, 2, 3))
-            mean = (mean - shift[:, None, None]) * scale[:, None, None]
-        deviation = torch.cat(deviations) if deviations else torch.zeros(len(mean), 1, 1, 1)
-    views = _views(desk)
-    found = {"mean": mean.unflatten(0, (views, -1)), "deviation": deviation.unflatten(0, (views, -1))}
-    found |= {"shift": shift, "scale": scale}
-    save_file({name: value.contiguous() for name, value in found.items()}, desk.folder / "clean.safetensors")
+    if isinstance(autoencoder, KLAutoencoder):
+        width = len(autoencoder.latent_scale)
+        whole = {"shift": torch.zeros(width), "scale": torch.ones(width)}
+        write_codes(desk, lambda images: posterior(autoencoder, images), CLEAN, whole, views=_views(desk))
+        return
+    if not is_whole(desk.folder / CLEAN):
+        write_codes(desk, lambda images: {"mean": autoencoder.latents(images)}, RAW, views=_views(desk))
+        _standardise(desk)
+    (desk.folder / RAW).unlink(missing_ok=True)
+
+
+def _standardise(desk: Desk) -> None:
+    raw = load_file(desk.folder / RAW)["mean"]
+    mean = raw.flatten(0, 1)
+    shift, scale = mean.mean((0, 2, 3)), 1 / mean.std((0, 2, 3))
+    like = {"mean": mean[:1], "deviation": torch.zeros(1, 1, 1, 1)}
+    rows = Rows(desk.folder / CLEAN, like, tuple(raw.shape[:2]), {"shift": shift, "scale": scale})
+    for start in range(rows.done, len(mean), BATCH):
+        part = (mean[start : start + BATCH] - shift[:, None, None]) * scale[:, None, None]
+        rows.write(range(start, start + len(part)), mean=part, deviation=torch.zeros(len(part), 1, 1, 1))
+    rows.finish()
+    forget(rows.path)
 
 
 def _views(desk: Desk) -> int:
     encoding: Encoding = desk.settings
     return 2 if encoding.flip else 1
-
-
-def _pictures(desk: Desk) -> Iterator[Tensor]:
-    """Training pictures in [-1, 1], then the same mirrored."""
-    images = Split.load(desk.inputs["data"] / "train").images
-    parts = [(view, part) for view in range(_views(desk)) for part in images.split(BATCH)]
-    for view, part in desk.track(parts):
-        signed = to_signed(part.to(device()))
-        yield signed.flip(-1) if view else signed
 
 
 class Clean(Protocol):
@@ -186,8 +181,8 @@ class Tokens:
     """Tokens (n,) below `codes`, over `grid`."""
 
     def __init__(self, folder: Path, where: torch.device) -> None:
-        loaded = load_file(folder / "clean.safetensors")
-        self.tokens = loaded["tokens"].to(where)
+        loaded = load_file(folder / CLEAN)
+        self.tokens = near(loaded["tokens"], where)
         self.grid: tuple[int, int] = tuple(loaded["grid"].tolist())
         self.codes = int(loaded["codes"])
         self.shape = (self.tokens.shape[2],)
@@ -196,15 +191,15 @@ class Tokens:
         return self.tokens.shape[1]
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        return self.tokens[sides(len(self.tokens), indices, generator), indices]
+        return taken(self.tokens, sides(len(self.tokens), indices, generator), indices)
 
 
 class Latents:
     """Latents (c, h, w)."""
 
     def __init__(self, folder: Path, where: torch.device) -> None:
-        loaded = load_file(folder / "clean.safetensors", device=str(where))
-        self.mean, self.deviation = loaded["mean"], loaded["deviation"]
+        loaded = load_file(folder / CLEAN)
+        self.mean, self.deviation = near(loaded["mean"], where), near(loaded["deviation"], where)
         self.shape = tuple(self.mean.shape[2:])
 
     def __len__(self) -> int:
@@ -220,7 +215,7 @@ class Latents:
 
     def seen(self, view: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
         """The examples at these indices; where view (b,) is 1, mirrored."""
-        mean, deviation = self.mean[view, indices], self.deviation[view, indices]
+        mean, deviation = taken(self.mean, view, indices), taken(self.deviation, view, indices)
         return mean + deviation * torch.randn(mean.shape, generator=generator, device=generator.device)
 
 
@@ -228,7 +223,7 @@ class Pixels:
     """Pictures (3, H, W) in [-1, 1]."""
 
     def __init__(self, folder: Path, where: torch.device, *, flip: bool) -> None:
-        self.images = Split.load(folder / "train").images.to(where)
+        self.images = near(pictures(folder / "train"), where)
         self.flip = flip
         self.shape = tuple(self.images.shape[1:])
 
@@ -242,12 +237,12 @@ class Pixels:
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         if not self.flip:
-            return to_signed(self.images[indices])
+            return to_signed(taken(self.images, indices))
         return self.seen(sides(self.views, indices, generator), indices, generator)
 
     def seen(self, view: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
         """The examples at these indices; where view (b,) is 1, mirrored."""
-        return to_signed(seen(self.images[indices], view))
+        return to_signed(seen(taken(self.images, indices), view))
 
 
 def seen(images: Tensor, view: Tensor) -> Tensor:
@@ -265,7 +260,7 @@ class Decoder:
 
     def __init__(self, inputs: Mapping[str, Path]) -> None:
         self.autoencoder = load_autoencoder(inputs["autoencoder"]) if "autoencoder" in inputs else None
-        self.clean = load_file(inputs["clean"] / "clean.safetensors") if "clean" in inputs else {}
+        self.clean = load_file(inputs["clean"] / CLEAN) if "clean" in inputs else {}
 
     def floats(self, values: Tensor) -> Tensor:
         """Pictures in [-1, 1], not clipped."""
@@ -313,6 +308,6 @@ class Rebuilding:
 def rebuild(desk: Desk) -> None:
     """The first training pictures as their codes show them, which no sample can surpass: `images.safetensors`."""
     rebuilding: Rebuilding = desk.settings
-    clean = load_file(desk.inputs["clean"] / "clean.safetensors")
+    clean = load_file(desk.inputs["clean"] / CLEAN)
     values = (clean["tokens"] if "tokens" in clean else clean["mean"])[0, : rebuilding.number]
     save_file({"images": Decoder(desk.inputs)(values, desk)}, desk.folder / "images.safetensors")

@@ -11,6 +11,7 @@ from reproductions import conditioning, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
+from reproductions.splits import PICTURES
 from reproductions.stages import texts
 from reproductions.stages.latent_presets import ClassStates
 from reproductions.stages.preparing import CaptionTokens, keep
@@ -20,7 +21,7 @@ TRAIN, HELD_OUT = "train", "held_out"
 
 def read(desk: Desk) -> None:
     """Read a data set with what it is conditioned on: `train/`, `held_out/` and `facts.json`."""
-    keep(conditioning.read(desk.settings, progress=desk.track), desk)
+    keep(lambda: conditioning.read(desk.settings, desk.folder, progress=desk.track), desk)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class Teller:
         self.captions = CaptionTokens(desk, where) if told.kind is Kind.CAPTION else None
         self.labels: Tensor | None = None
         if told.kind is Kind.CLASS:
-            labels = load_file(desk.inputs["data"] / TRAIN / "pictures.safetensors", device=str(where))["attributes"]
-            self.labels = labels[:, 0]
+            self.labels = load_file(desk.inputs["data"] / TRAIN / PICTURES)["attributes"][:, 0].to(where)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor | None:
         """Labels (b,), tokens (b, l) of one caption of each picture, or None."""

@@ -34,8 +34,10 @@ from continuous_diffusion import sample as draw_latents
 from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
+from reproductions.rows import near, taken
 from reproductions.settings import Continuous, Distance, FirstStage, GaussianNoise, Target
 from reproductions.stages import texts
+from reproductions.stages.autoencoding import CLEAN
 from reproductions.stages.context import WithContext
 
 SCHEDULES = {
@@ -68,16 +70,17 @@ class Sampling:
 def train(desk: Desk) -> None:
     """Train: `denoiser/`, `captions.safetensors`, and with the context loss `context.safetensors`, apart."""
     settings: Training = desk.settings
-    clean = load_file(desk.inputs["clean"] / "clean.safetensors", device=str(text_to_image.device()))
+    clean = load_file(desk.inputs["clean"] / CLEAN)
+    means, deviations = (near(clean[name], text_to_image.device()) for name in ("mean", "deviation"))
     torch.manual_seed(settings.denoiser.training.seed)
-    module = build(desk, settings, tuple(clean["mean"].shape[1:]))
+    module = build(desk, settings, tuple(means.shape[1:]))
 
     def latents(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        mean, deviation = clean["mean"][indices], clean["deviation"][indices]
+        mean, deviation = taken(means, indices), taken(deviations, indices)
         z = mean + deviation * torch.randn(mean.shape, generator=generator, device=generator.device)
         return z, z
 
-    kept = text_to_image.train(desk, settings.denoiser, module, latents, len(clean["mean"]))
+    kept = text_to_image.train(desk, settings.denoiser, module, latents, len(means))
     if not desk.leads:
         return
     denoiser = kept.objective.get_submodule("denoiser")
@@ -117,7 +120,7 @@ def sample(desk: Desk) -> None:
     settings: Sampling = desk.settings
     denoiser = UNet.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()
     process = ForwardProcess(schedule(settings.denoiser)).to(text_to_image.device())
-    shape = load_file(desk.inputs["clean"] / "clean.safetensors")["mean"].shape[1:]
+    shape = load_file(desk.inputs["clean"] / CLEAN)["mean"].shape[1:]
 
     def draw(states: Tensor, generators: list[torch.Generator]) -> Tensor:
         return draw_latents(

@@ -32,8 +32,10 @@ from discrete_diffusion.routes import Route as Route
 from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.experiment import Context
+from reproductions.rows import near, taken
 from reproductions.settings import Discrete, FirstStage, TokenNoise
 from reproductions.stages import texts
+from reproductions.stages.autoencoding import CLEAN
 from reproductions.stages.context import WithContext
 
 SCALE_PRESETS, ScalePreset = imagebart.PRESETS, imagebart.Preset
@@ -62,16 +64,17 @@ class Sampling:
 def train(desk: Desk) -> None:
     """Train: `denoiser/`, `captions.safetensors`, and with the context loss `context.safetensors`, apart."""
     settings: Training = desk.settings
-    clean = load_file(desk.inputs["clean"] / "clean.safetensors", device=str(text_to_image.device()))
+    clean = load_file(desk.inputs["clean"] / CLEAN)
+    codebook, tokens = (near(clean[name], text_to_image.device()) for name in ("codebook", "tokens"))
     grid = (int(clean["grid"][0]), int(clean["grid"][1]))
     torch.manual_seed(settings.denoiser.training.seed)
-    module = build(desk, settings, clean["codebook"], grid)
+    module = build(desk, settings, codebook, grid)
 
-    def tokens(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        drawn = clean["tokens"][indices]
-        return drawn, clean["codebook"][drawn].transpose(1, 2).unflatten(2, grid)
+    def draw(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        drawn = taken(tokens, indices)
+        return drawn, codebook[drawn].transpose(1, 2).unflatten(2, grid)
 
-    kept = text_to_image.train(desk, settings.denoiser, module, tokens, len(clean["tokens"]))
+    kept = text_to_image.train(desk, settings.denoiser, module, draw, len(tokens))
     if not desk.leads:
         return
     denoiser = kept.objective.get_submodule("denoiser")
@@ -125,7 +128,7 @@ def sample_by_purity(desk: Desk) -> None:
 
 def _sample(desk: Desk, route: Route) -> None:
     settings: Sampling = desk.settings
-    clean = load_file(desk.inputs["clean"] / "clean.safetensors")
+    clean = load_file(desk.inputs["clean"] / CLEAN)
     length = clean["tokens"].shape[1]
     steps = min(settings.denoiser.steps, length) if isinstance(route, FewerTokens) else settings.denoiser.steps
     denoiser = TokenTransformer.from_pretrained(desk.inputs["model"] / "denoiser").to(text_to_image.device()).eval()

@@ -1,6 +1,6 @@
 """Before any model of the paper: pictures, caption tokens, and the judge that reads drawn pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,11 @@ from reproductions.artefacts import Desk, write_json
 from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawing import Stream
 from reproductions.judge import Judge
+from reproductions.reading import HELD_OUT, TRAIN
+from reproductions.rows import forget, near, taken
 from reproductions.settings import Captions, TextEncoder
 from reproductions.shapes import SETS
+from reproductions.splits import PICTURES
 from reproductions.stages import texts
 from reproductions.stages.captioning import BytePairs, tokens_of
 from reproductions.training import GradientStep, TrainingSettings, fit
@@ -30,14 +33,24 @@ class Reading:
 def read(desk: Desk) -> None:
     """Read or draw the data set: `train/`, `held_out/` and `facts.json`."""
     reading: Reading = desk.settings
-    keep(load(reading.data, progress=desk.track), desk)
+    keep(lambda: load(reading.data, desk.folder, progress=desk.track), desk)
 
 
-def keep(splits: Splits, desk: Desk) -> None:
-    """Write both splits and what is to be said of them."""
-    splits.train.save(desk.folder / "train")
-    splits.held_out.save(desk.folder / "held_out")
-    facts = {
+def keep(read: Callable[[], Splits], desk: Desk) -> None:
+    """Write both splits, where they were not read into the stage's folder, and what is to be said of them."""
+    folders = desk.folder / TRAIN, desk.folder / HELD_OUT
+    if not (desk.folder / "facts.json").exists():
+        splits = read()
+        for split, folder in zip((splits.train, splits.held_out), folders, strict=True):
+            if split.folder != folder:
+                split.save(folder)
+        write_json(desk.folder / "facts.json", _facts(splits))
+    for folder in folders:
+        forget(folder / PICTURES)
+
+
+def _facts(splits: Splits) -> Mapping[str, Any]:
+    return {
         "name": splits.name,
         "digest": splits.digest,
         "note": splits.note,
@@ -45,7 +58,6 @@ def keep(splits: Splits, desk: Desk) -> None:
         "held_out": len(splits.held_out.captions),
         "bad": [f"{bad.where}: {bad.reason}" for bad in splits.bad],
     }
-    write_json(desk.folder / "facts.json", facts)
 
 
 def tokenise(desk: Desk) -> None:
@@ -77,14 +89,14 @@ class CaptionTokens:
     """The tokens of the training captions; where an image has several, each step draws one."""
 
     def __init__(self, desk: Desk, device: torch.device) -> None:
-        loaded = load_file(desk.inputs["captions"] / "tokens.safetensors", device=str(device))
-        self.tokens, self.first = loaded["tokens"], loaded["first"]
+        loaded = load_file(desk.inputs["captions"] / "tokens.safetensors")
+        self.tokens, self.first = near(loaded["tokens"], device), near(loaded["first"], device)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Tokens (b, l) of one caption of each image."""
-        first, after = self.first[indices], self.first[indices + 1]
+        first, after = taken(self.first, indices), taken(self.first, indices + 1)
         share = torch.rand(len(indices), generator=generator, device=generator.device)
-        return self.tokens[first + (share * (after - first)).long()]
+        return taken(self.tokens, first + (share * (after - first)).long())
 
 
 class JudgeObjective(nn.Module):

@@ -12,9 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
-from reproductions.data import Split
 from reproductions.settings import FirstStage
 from reproductions.shares import Given
+from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
     BATCH,
     PRESETS,
@@ -119,8 +119,8 @@ def train_preset(desk: Desk) -> None:
     settings: PresetTraining = desk.settings
     training = settings.stage.training
     preset = PRESETS[settings.preset]
-    images = Split.load(desk.inputs["data"] / "train").images
-    held_out = Split.load(desk.inputs["data"] / "held_out").images[: settings.reconstructions]
+    images = pictures(desk.inputs["data"] / "train")
+    held_out = pictures(desk.inputs["data"] / "held_out")[: settings.reconstructions]
     torch.manual_seed(training.seed)
     autoencoder = preset.build()
     perceptual = perceptual_distance(list(settings.lpips)) if settings.lpips else None

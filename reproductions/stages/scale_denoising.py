@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
+from reproductions.rows import taken
 from reproductions.scale_recipes import Chain, Words, spoken_to
 from reproductions.stages import conditions, denoising
 from reproductions.stages.autoencoding import to_signed
@@ -109,7 +110,7 @@ def _shown(desk: Desk, settings: ScaleTraining, clean: Tokens) -> denoising.Draw
             same = torch.stack([(told == each).flatten(1).all(1) for each in given], 1)
             which = torch.where(same.any(0), same.int().argmax(0), which.to(given.device))
         times = torch.full((len(generators),), settings.scale or 1, device=device())
-        x_t = process.sample(clean.tokens[0, which.to(device())], times, generator=generators)
+        x_t = process.sample(taken(clean.tokens[0], which.to(device())), times, generator=generators)
         drawn: Tensor = draw_scale(denoiser, x_t, times, module.condition(given), generator=generators)
         return drawn
 
@@ -120,7 +121,7 @@ def of_training_pictures(desk: Desk, told: Conditioning) -> Tensor | None:
     """What is told of each training picture: labels (N, 1), tokens (N, l) of its first caption, or nothing."""
     teller = conditions.Teller(desk, told, device())
     if teller.captions is not None:
-        return teller.captions.tokens[teller.captions.first[:-1]]
+        return taken(teller.captions.tokens, teller.captions.first[:-1].to(device()))
     return None if teller.labels is None else teller.labels[:, None]
 
 

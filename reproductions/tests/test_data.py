@@ -4,7 +4,11 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions import data, data_presets
-from reproductions.data import DataSettings, Split, check, fingerprint, load
+from reproductions import data, data_presets, reading, sources
+from reproductions.data import DataSettings, Split, Splits, check, fingerprint
 from reproductions.modelling import title_of
 from reproductions.shapes import SETS
 from reproductions.table_profiles import PAPER_NAMES, paper_name
-from reproductions.uncaptioned import check_pictures
+from reproductions.uncaptioned import check_pictures, load_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -26,8 +30,14 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 def datasets_cache(tmp_path, monkeypatch):
     from datasets import config
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(config, "HF_DATASETS_OFFLINE", True, raising=False)
+
+
+def load(settings: DataSettings, **options) -> Splits:
+    return data.load(settings, Path(tempfile.mkdtemp()), **options)
 
 
 def colour(index: int) -> tuple[int, int, int]:
@@ -140,7 +150,7 @@ def test_splits_are_saved_and_loaded_unchanged(tmp_path):
 def test_a_folder_with_captions_is_read_and_a_tenth_held_out(tmp_path):
     folder = write_folder(tmp_path / "pictures", 20)
     bars = []
-    splits = load(settings(folder), progress=lambda items, total: bars.append(total) or items)
+    splits = load(settings(folder), progress=lambda items, total, done: bars.append(total) or items)
     assert bars == [18, 2]
     both = seen(splits.train) | seen(splits.held_out)
     assert len(splits.train.captions) == 18 and len(splits.held_out.captions) == 2
@@ -397,6 +407,131 @@ def test_missing_and_empty_shards_are_told(tmp_path):
     (tmp_path / "broken.tar").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="cannot be read"):
         check(settings(tmp_path / "broken.tar"))
+
+
+def test_shards_are_read_as_the_same_pictures_in_a_folder_are(tmp_path):
+    """Oracle: the folder, which `datasets` reads; the digest is of all pixels and captions in their order."""
+    folder = settings(write_folder(tmp_path / "pictures", 20), seed=3)
+    for number in range(3):
+        write_shard(tmp_path / "shards" / f"{number}.tar", range(20)[number * 7 : number * 7 + 7], txt=caption)
+    assert load(settings(tmp_path / "shards", seed=3)).digest == load(folder).digest
+
+
+def test_bad_rows_of_shards_are_named_by_shard_and_file(tmp_path):
+    def said(index: int) -> str:
+        return "{" if index == 2 else json.dumps({"captions": [] if index == 5 else [f"a {index}", "b"]})
+
+    write_shard(tmp_path / "a.tar", range(4), json=said)
+    write_shard(tmp_path / "b.tar", range(4, 8), json=said)
+    splits = load(settings(tmp_path, max_bad=2))
+    assert {(bad.where, bad.reason) for bad in splits.bad} == {
+        ("a.tar/00002.png", "empty caption"),
+        ("b.tar/00005.png", "empty caption"),
+    }
+    assert {*splits.train.captions, *splits.held_out.captions} == {(f"a {i}", "b") for i in (0, 1, 3, 4, 6, 7)}
+
+
+def test_shards_of_a_hub_have_the_usual_columns(tmp_path, monkeypatch):
+    import datasets
+
+    shard = write_shard(tmp_path / "0.tar", range(4), json=lambda i: json.dumps({"caption": f"picture {i}"}), cls=str)
+    opened = datasets.load_dataset("webdataset", data_files={"train": str(shard)}, cache_dir=str(tmp_path))
+    monkeypatch.setattr("datasets.load_dataset", lambda name, revision: opened)
+    rows = sources.open_hub("owner/name", None)["train"]
+    assert {"image", "text", "label"} <= {*rows.features} and rows["text"] == [f"picture {i}" for i in range(4)]
+
+
+# --- sets larger than memory
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "labelled"])
+def test_a_killed_reading_goes_on_and_ends_equal(kind, tmp_path, monkeypatch):
+    """Oracles: a reading that nobody killed, and what safetensors writes of the same pictures; one picture is torn."""
+    monkeypatch.setattr(reading, "AT_ONCE", 3)
+    source, read = _source(kind, tmp_path)
+
+    def stopping(at: int):
+        def progress(rows, total: int, done: int):
+            begun.append((total, done))
+            for count, row in enumerate(rows, done):
+                if count == at:
+                    raise Killed
+                yield row
+
+        return progress
+
+    begun: list[tuple[int, int]] = []
+    whole = read(source, tmp_path / "whole", progress=lambda rows, total, done: rows)
+    for at in (8, 11, 17):
+        with pytest.raises(Killed):
+            read(source, tmp_path / "killed", progress=stopping(at))
+    again = read(source, tmp_path / "killed", progress=stopping(-1))
+    assert begun == [(18, 0), (18, 6), (18, 9), (18, 15), (2, 0)]
+    assert again.digest == whole.digest and again.bad == whole.bad and len(whole.bad) == 1
+    for split in ("train", "held_out"):
+        Split(*(getattr(getattr(whole, split), name) for name in ("images", "captions", "attributes"))).save(
+            tmp_path / "expected"
+        )
+        for name in ("pictures.safetensors", "captions.json"):
+            expected = (tmp_path / "expected" / name).read_bytes()
+            assert (tmp_path / "whole" / split / name).read_bytes() == expected
+            assert (tmp_path / "killed" / split / name).read_bytes() == expected
+
+
+def _source(kind: str, folder: Path):
+    """Twenty pictures, the fourth torn, and what reads them."""
+    if kind == "labelled":
+        import datasets
+
+        names = datasets.ClassLabel(names=["even", "odd"])
+        features = datasets.Features({"image": datasets.Image(), "label": names})
+        images = [{"bytes": picture(i)[: 60 if i == 3 else None], "path": None} for i in range(20)]
+        rows = datasets.Dataset.from_dict({"image": images, "label": [i % 2 for i in range(20)]}, features=features)
+        rows.to_parquet(folder / "all.parquet")
+        return settings(folder / "all.parquet", max_bad=1), partial(load_pictures, label="label")
+    if kind == "folder":
+        write_folder(folder / "pictures", 20)
+        (folder / "pictures" / "003.png").write_bytes(picture(3)[:60])
+        return settings(folder / "pictures", max_bad=1), data.load
+    for number in range(4):
+        say = {"txt": lambda i: " " if i == 3 else caption(i)}
+        write_shard(folder / "shards" / f"{number}.tar", range(5 * number, 5 * number + 5), **say)
+    return settings(folder / "shards", max_bad=1), data.load
+
+
+def test_what_was_read_is_not_kept_where_too_much_is_bad(rotten, tmp_path):
+    with pytest.raises(ValueError, match="--max-bad 2"):
+        data.load(settings(rotten), tmp_path / "read")
+    assert not [file for file in (tmp_path / "read").rglob("*") if file.is_file()]
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from reproductions.data import DataSettings, load
+
+def read(name):
+    load(DataSettings(name=name, resolution=128, train_size=9999, held_out_size=8), Path(name).with_suffix(".read"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+print(*map(read, sys.argv[1:]))
+"""
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path):
+    """Peaks of one process that reads 100 pictures, 200, and four times as many; 600 are 28 MiB at 128 pixels."""
+    for count in (100, 200, 800):
+        for first in range(0, count, 100):
+            write_shard(tmp_path / str(count) / f"{first:04}.tar", range(first, first + 100), txt=caption)
+    command = [sys.executable, "-c", MEASURED, *(str(tmp_path / str(count)) for count in (100, 200, 800))]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    _, twice, many = map(int, told.stdout.split())
+    scale = 1 << 10 if sys.platform == "darwin" else 1
+    assert (many - twice) / scale < 8 << 10
 
 
 # --- presets

@@ -145,7 +145,7 @@ def test_labels_stay_with_their_pictures(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "train.parquet")
     data = DataSettings(name=str(tmp_path), resolution=8, train_size=99, held_out_size=3, max_bad=1)
     assert conditioning.class_names(data, "label") == ("night", "dusk", "day")
-    splits = conditioning.read(Reading(data, "", Kind.CLASS, "label"))
+    splits = conditioning.read(Reading(data, "", Kind.CLASS, "label"), tmp_path / "read")
     assert len(splits.bad) == 1
     assert len(splits.train.images) + len(splits.held_out.images) == 29
     for split in (splits.train, splits.held_out):

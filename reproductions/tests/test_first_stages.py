@@ -121,8 +121,8 @@ def test_bits_and_use_of_known_codes() -> None:
     assert math.log2(facts["perplexity"]) == pytest.approx(0.5 * 1 + 0.25 * 2 + 2 * 0.125 * 3)
 
 
-def test_pictures_need_no_captions(folder: Path) -> None:
-    splits = load_pictures(DataSettings(name=str(folder), resolution=8, train_size=100, held_out_size=3))
+def test_pictures_need_no_captions(folder: Path, tmp_path: Path) -> None:
+    splits = load_pictures(DataSettings(name=str(folder), resolution=8, train_size=100, held_out_size=3), tmp_path)
     assert splits.train.images.shape == (37, 3, 8, 8)
     assert splits.held_out.images.shape == (3, 3, 8, 8)
     assert len(torch.unique(torch.cat([splits.train.images, splits.held_out.images]).flatten(1), dim=0)) == 40
@@ -134,8 +134,10 @@ def test_one_corrupt_picture_is_named_and_may_be_left_out(folder: Path, tmp_path
     (folder / "torn.jpg").write_bytes(picture.getvalue()[:100])
     settings = DataSettings(name=str(folder), resolution=8, train_size=100, held_out_size=3)
     with pytest.raises(ValueError, match=r"(?s)1 of the pictures cannot be used, and 0 are allowed.*torn\.jpg"):
-        load_pictures(settings)
-    splits = load_pictures(DataSettings(name=str(folder), resolution=8, train_size=99, held_out_size=3, max_bad=1))
+        load_pictures(settings, tmp_path / "read")
+    splits = load_pictures(
+        DataSettings(name=str(folder), resolution=8, train_size=99, held_out_size=3, max_bad=1), tmp_path / "read"
+    )
     assert len(splits.train.images) + len(splits.held_out.images) == 40
     assert len(splits.bad) == 1
 
