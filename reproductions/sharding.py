@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.torch_version import TorchVersion
+
+AVERAGING = "2.9"
+"""The torch whose ranks average gradients on processors, too."""
 
 
 def shard(module: nn.Module, device: torch.device) -> None:
@@ -16,7 +20,11 @@ def shard(module: nn.Module, device: torch.device) -> None:
 
     The buffers that are saved are the first rank's at every step, as under DDP. `state_dict` gathers, on all ranks at
     once, and is whole on the first rank and empty elsewhere; `load_state_dict` takes what is whole, on every rank.
+
+    Raises:
+        ValueError: on processors, for a torch whose gradients are wrong there.
     """
+    _check_averaging(device)
     kept = module.state_dict()
     buffers = [buffer for name, buffer in module.named_buffers() if name in kept]
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -37,6 +45,14 @@ def shard(module: nn.Module, device: torch.device) -> None:
     module.register_forward_pre_hook(agree)
     module.register_state_dict_post_hook(gather)
     module.register_load_state_dict_pre_hook(part)
+
+
+def _check_averaging(device: torch.device) -> None:
+    if device.type == "cpu" and TorchVersion(torch.__version__) < AVERAGING:
+        raise ValueError(
+            f"FSDP on processors needs torch {AVERAGING} or later: torch {torch.__version__} adds up the gradients of "
+            "ranks there where it should average them, or fails; update it, or let every rank keep whole networks"
+        )
 
 
 def units(module: nn.Module) -> Iterator[nn.Module]:
@@ -105,8 +121,8 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is parted, gathered from all ranks at once, or the tensor."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    """A tensor that is parted, gathered from all ranks at once into memory of its own size; or the tensor."""
+    return tensor.full_tensor().clone() if isinstance(tensor, DTensor) else tensor
 
 
 def saved(value: Any) -> Any:
