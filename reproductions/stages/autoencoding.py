@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproductions import costs
 from reproductions.artefacts import Desk
-from reproductions.rows import Rows, forget, is_whole
+from reproductions.codes import BATCH, CLEAN, first_picture, write_codes
 from reproductions.settings import FirstStage
 from reproductions.splits import pictures
 from reproductions.text_to_image import device, samples
@@ -30,8 +30,6 @@ from vq_autoencoder import TokenAutoencoder as TokenAutoencoder
 from vq_autoencoder import VQAutoencoder as VQAutoencoder
 
 Autoencoder = TokenAutoencoder | KLAutoencoder
-BATCH = 256
-CLEAN = "clean.safetensors"
 LEAST_TEMPERATURE = 1 / 16
 
 
@@ -167,18 +165,23 @@ def encode_vq(desk: Desk) -> None:
     """Tokens of the training images: `clean.safetensors` with `tokens (N, n)` and `codebook (k, d)`."""
     autoencoder = VQAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
     whole = {"codebook": autoencoder.codebook.detach(), "grid": grid_of(autoencoder, desk)}
-    write_codes(desk, lambda images: {"tokens": autoencoder.encode(images).indices.flatten(1)}, CLEAN, whole)
+    write_codes(desk, lambda images: tokens_of(autoencoder, images), desk.folder / CLEAN, whole)
 
 
 def encode_kl(desk: Desk) -> None:
     """Latents of the training images: `clean.safetensors` with `mean` and `deviation`, both (N, c, h, w), scaled."""
     autoencoder = KLAutoencoder.from_pretrained(desk.inputs["autoencoder"] / "autoencoder").to(device()).eval()
-    write_codes(desk, lambda images: posterior(autoencoder, images), CLEAN)
+    write_codes(desk, lambda images: posterior(autoencoder, images), desk.folder / CLEAN)
+
+
+def tokens_of(autoencoder: TokenAutoencoder, images: Tensor) -> dict[str, Tensor]:
+    """`tokens` (b, n) of uint8 pictures."""
+    return {"tokens": autoencoder.encode(to_signed(images)).indices.flatten(1)}
 
 
 def posterior(autoencoder: KLAutoencoder, images: Tensor) -> dict[str, Tensor]:
-    """`mean` and `deviation` (b, c, h, w) of latents, scaled."""
-    latents = autoencoder.encode(images, sample=False)
+    """`mean` and `deviation` (b, c, h, w) of the latents of uint8 pictures, scaled."""
+    latents = autoencoder.encode(to_signed(images), sample=False)
     scale = autoencoder.latent_scale[:, None, None]
     return {"mean": latents.values, "deviation": torch.exp(0.5 * latents.log_variance) * scale}
 
@@ -186,40 +189,7 @@ def posterior(autoencoder: KLAutoencoder, images: Tensor) -> dict[str, Tensor]:
 def grid_of(autoencoder: TokenAutoencoder, desk: Desk) -> Tensor:
     """Height and width (2) of the tokens of a training picture."""
     with torch.inference_mode():
-        return torch.tensor(autoencoder.encode(_first(desk)).indices.shape[1:])
-
-
-def write_codes(
-    desk: Desk,
-    code: Callable[[Tensor], dict[str, Tensor]],
-    name: str,
-    whole: Mapping[str, Tensor] | None = None,
-    *,
-    views: int | None = None,
-) -> None:
-    """Write codes of the training pictures, given in [-1, 1], a batch at a time, and go on where that was interrupted.
-
-    whole: what the file holds besides; views: of each picture, the second one mirrored (None: no axis of views).
-    """
-    path = desk.folder / name
-    if is_whole(path):
-        return
-    images = pictures(desk.inputs["data"] / "train")
-    leading = (len(images),) if views is None else (views, len(images))
-    batches = [(view, start) for view in range(views or 1) for start in range(0, len(images), BATCH)]
-    with torch.inference_mode():
-        rows = Rows(path, code(_first(desk)), leading, whole)
-        left = [(view, start) for view, start in batches if view * len(images) + start >= rows.done]
-        for view, start in desk.track(left, len(batches), len(batches) - len(left)):
-            part = to_signed(images[start : start + BATCH].to(device()))
-            first = view * len(images) + start
-            rows.write(range(first, first + len(part)), **code(part.flip(-1) if view else part))
-    rows.finish()
-    forget(path)
-
-
-def _first(desk: Desk) -> Tensor:
-    return to_signed(pictures(desk.inputs["data"] / "train")[:1].to(device()))
+        return torch.tensor(autoencoder.encode(to_signed(first_picture(desk))).indices.shape[1:])
 
 
 def decode_vq(desk: Desk) -> None:

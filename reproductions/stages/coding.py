@@ -13,12 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reproductions.artefacts import Desk
+from reproductions.codes import CLEAN, standardise, write_codes
 from reproductions.located import Located
-from reproductions.rows import Rows, forget, is_whole, near, taken
+from reproductions.rows import is_whole, near, taken
 from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
-    BATCH,
-    CLEAN,
     PRESETS,
     Autoencoder,
     KLAutoencoder,
@@ -27,7 +26,7 @@ from reproductions.stages.autoencoding import (
     posterior,
     through,
     to_signed,
-    write_codes,
+    tokens_of,
 )
 from reproductions.text_to_image import device, samples
 
@@ -121,11 +120,8 @@ def encode_tokens(desk: Desk) -> None:
     autoencoder = load_autoencoder(desk.inputs["autoencoder"])
     assert isinstance(autoencoder, TokenAutoencoder)
     whole = {"grid": grid_of(autoencoder, desk), "codes": torch.tensor(autoencoder.quantizer.size)}
-
-    def code(images: Tensor) -> dict[str, Tensor]:
-        return {"tokens": autoencoder.encode(images).indices.flatten(1)}
-
-    write_codes(desk, code, CLEAN, whole, views=_views(desk))
+    path = desk.folder / CLEAN
+    write_codes(desk, lambda images: tokens_of(autoencoder, images), path, whole, views=_views(desk))
 
 
 def encode_latents(desk: Desk) -> None:
@@ -135,28 +131,16 @@ def encode_latents(desk: Desk) -> None:
     bring them to mean 0 and standard deviation 1, once all of them are there.
     """
     autoencoder = load_autoencoder(desk.inputs["autoencoder"])
+    clean, raw, views = desk.folder / CLEAN, desk.folder / RAW, _views(desk)
     if isinstance(autoencoder, KLAutoencoder):
         width = len(autoencoder.latent_scale)
         whole = {"shift": torch.zeros(width), "scale": torch.ones(width)}
-        write_codes(desk, lambda images: posterior(autoencoder, images), CLEAN, whole, views=_views(desk))
+        write_codes(desk, lambda images: posterior(autoencoder, images), clean, whole, views=views)
         return
-    if not is_whole(desk.folder / CLEAN):
-        write_codes(desk, lambda images: {"mean": autoencoder.latents(images)}, RAW, views=_views(desk))
-        _standardise(desk)
-    (desk.folder / RAW).unlink(missing_ok=True)
-
-
-def _standardise(desk: Desk) -> None:
-    raw = load_file(desk.folder / RAW)["mean"]
-    mean = raw.flatten(0, 1)
-    shift, scale = mean.mean((0, 2, 3)), 1 / mean.std((0, 2, 3))
-    like = {"mean": mean[:1], "deviation": torch.zeros(1, 1, 1, 1)}
-    rows = Rows(desk.folder / CLEAN, like, tuple(raw.shape[:2]), {"shift": shift, "scale": scale})
-    for start in range(rows.done, len(mean), BATCH):
-        part = (mean[start : start + BATCH] - shift[:, None, None]) * scale[:, None, None]
-        rows.write(range(start, start + len(part)), mean=part, deviation=torch.zeros(len(part), 1, 1, 1))
-    rows.finish()
-    forget(rows.path)
+    if not is_whole(clean):
+        write_codes(desk, lambda images: {"mean": autoencoder.latents(to_signed(images))}, raw, views=views)
+        standardise(raw, clean)
+    raw.unlink(missing_ok=True)
 
 
 def _views(desk: Desk) -> int:

@@ -12,11 +12,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
+from reproductions.codes import BATCH
 from reproductions.settings import FirstStage
 from reproductions.shares import Given
 from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
-    BATCH,
     PRESETS,
     Autoencoder,
     AutoencoderObjective,

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reproductions import codes
 from reproductions.artefacts import Desk
 from reproductions.data import DataSettings, Split
 from reproductions.rows import Rows
@@ -32,8 +33,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch) -> None:
-    monkeypatch.setattr(autoencoding, "BATCH", 3)
-    monkeypatch.setattr(coding, "BATCH", 3)
+    monkeypatch.setattr(codes, "BATCH", 3)
 
 
 def signed(flip: bool) -> list[Tensor]:

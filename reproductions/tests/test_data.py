@@ -412,6 +412,7 @@ def test_missing_and_empty_shards_are_told(tmp_path):
 def test_shards_are_read_as_the_same_pictures_in_a_folder_are(tmp_path):
     """Oracle: the folder, which `datasets` reads; the digest is of all pixels and captions in their order."""
     folder = settings(write_folder(tmp_path / "pictures", 20), seed=3)
+    write_shard(tmp_path / "shards" / "-empty.tar", [])
     for number in range(3):
         write_shard(tmp_path / "shards" / f"{number}.tar", range(20)[number * 7 : number * 7 + 7], txt=caption)
     assert load(settings(tmp_path / "shards", seed=3)).digest == load(folder).digest
