@@ -127,7 +127,7 @@ MEANINGS = (
     (
         "FID[",
         Better.LOWER,
-        "Frechet distance between features of samples and of held-out pictures; of drawings, by the judge network.",
+        "Fréchet distance between features of samples and of held-out pictures; of drawings, by the judge network.",
     ),
     (
         "caption accuracy",
@@ -236,7 +236,7 @@ def notes_of(facts: Mapping[str, Any], held_out: Split, metrics: Sequence[Metric
     if len(held_out.captions) < 2_000 and held_out.attributes is None:
         given = any(metric.name.startswith("FID[") for metric in metrics)
         said = "what is given is far from that of many" if given else "none is given"
-        notes.append(f"{len(held_out.captions)} held-out images are far too few for a Frechet distance; {said}.")
+        notes.append(f"{len(held_out.captions)} held-out images are far too few for a Fréchet distance; {said}.")
     return notes
 
 
