@@ -33,6 +33,7 @@ def save(accelerator: Accelerator, folder: Path, done: int, settings: object) ->
         if not room.is_full(error, folder):
             raise
         raise NoRoom(_too_large(partial, older, done)) from error
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         os.replace(partial, folder / f"checkpoint-{done:09d}")
         for path in older:
