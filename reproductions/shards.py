@@ -5,6 +5,7 @@ import re
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Shards:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = [file.resolve() for file in files]
-        self.ends = list(accumulate(sum(1 for _ in _samples(file)) for file in self.files))
+        self.ends = list(accumulate(_count(file, file.stat().st_mtime_ns) for file in self.files))
         self.columns = self._columns()
 
     def __len__(self) -> int:
@@ -135,9 +136,11 @@ def _opened(file: Path) -> tarfile.TarFile:
         raise ValueError(f"data: {file} cannot be read: {error}") from error
 
 
-def _samples(file: Path) -> Iterator[dict[str, tarfile.TarInfo]]:
+@cache
+def _count(file: Path, changed: int) -> int:
+    """Samples of a shard as it was written at that time."""
     with _opened(file) as tar:
-        yield from _samples_of(tar)
+        return sum(1 for _ in _samples_of(tar))
 
 
 def _samples_of(tar: tarfile.TarFile) -> Iterator[dict[str, tarfile.TarInfo]]:

@@ -127,3 +127,11 @@ def test_what_was_noted_is_not_lost(tmp_path: Path) -> None:
     again = Rows(tmp_path / "ours.safetensors", {name: part[:1] for name, part in TOKENS.items()}, (NUMBER,))
     assert again.done == 4 and list(again.notes()) == [([3], {"said": ["Übung\n\"'"]})]
     assert len(json.loads((tmp_path / "ours.safetensors.rows").read_text().splitlines()[1])["sha256"]) == 64
+
+
+@pytest.mark.gpu
+def test_rows_of_a_mapped_tensor_go_to_the_device_of_the_indices(tmp_path: Path) -> None:
+    save_file(TOKENS, tmp_path / "tokens.safetensors")
+    mapped, which = load_file(tmp_path / "tokens.safetensors")["tokens"], torch.tensor([5, 0], device="cuda")
+    assert rows.taken(mapped, which).device == which.device
+    assert torch.equal(rows.taken(mapped, which).cpu(), TOKENS["tokens"][[5, 0]])
