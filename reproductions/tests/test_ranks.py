@@ -1,6 +1,6 @@
 """Two ranks train what one trains, and draw what one draws: the same batches, losses, weights, samples, scores.
 
-So do parts of a batch, one after the other.
+So do parts of a batch, one after the other, and ranks that part networks between them.
 """
 
 import json
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,13 +30,17 @@ main()
 """
 
 
-def run(folder: Path, *arguments: str, ranks: bool = False, parts: int = 1) -> None:
-    """Run a command, in float32, in a process of its own or in two; parts: of every batch, one after the other."""
+def run(folder: Path, *arguments: str, ranks: bool = False, parts: int = 1, fsdp: bool = False) -> None:
+    """Run a command, in float32, in a process of its own or in two.
+
+    parts: of every batch, one after the other; fsdp: as `accelerate launch --use_fsdp --fsdp_version 2` asks for it.
+    """
     program = folder.parent / "in_float32.py"
     program.write_text(IN_FLOAT32)
     command = [sys.executable, *(TWO if ranks else []), str(program), *arguments, "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(folder.parent / "cache")}
     environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = str(parts)
+    environment |= {"ACCELERATE_USE_FSDP": str(fsdp), "FSDP_VERSION": "2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -78,6 +83,11 @@ def test_two_ranks_train_what_one_does(
             torch.testing.assert_close(weights[1][name], values, rtol=1e-3, atol=1e-4, msg=name)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "ranks": {"ranks": True},
+    "parts": {"parts": 2},
+    "fsdp": {"ranks": True, "fsdp": True},
+}
 TABLES = {
     "table1": ("table1", "--rows", "ConPreDiff_dis,ConPreDiff_con"),
     "table3": ("table3", "--rows", "DDPM,ImageBART,ConPreDiff"),
@@ -87,14 +97,14 @@ TABLES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_the_same_on_two_ranks(name: str, tmp_path: Path) -> None:
-    """Denoisers trained on two ranks, or in two parts a batch, have the losses and samples of one; so have the scores.
+    """Denoisers of two ranks, whole or parted, or of two parts a batch, have losses, weights, samples, scores of one.
 
     Then the same is drawn once more from the same weights by two ranks: every byte is the same.
     """
     arguments = (*TABLES[name], "--profile", "smoke", "--workers", "0")
     run(tmp_path / "one", *arguments)
     rows = measured(tmp_path / "one", name)
-    for way, options in {"ranks": {"ranks": True}, "parts": {"parts": 2}}.items():
+    for way, options in WAYS.items():
         copy_but(tmp_path / "one", tmp_path / way, ("train", "model", "sample", "decode", "scores"))
         run(tmp_path / way, *arguments, **options)
         assert_close(tmp_path / "one", tmp_path / way)
@@ -116,13 +126,19 @@ def copy_but(one: Path, other: Path, left_out: tuple[str, ...]) -> None:
 
 
 def assert_close(one: Path, other: Path) -> None:
-    """Losses are equal to 1e-5, and almost all numbers of samples."""
+    """Losses are equal to 1e-5, and so are weights and almost all numbers of samples."""
     trained = sorted(one.glob("stages/*train-*/curves.json"))
     assert trained
     for file in trained:
         theirs = json.loads((other / file.relative_to(one)).read_text())
         for ours, each in zip(json.loads(file.read_text()), theirs, strict=True):
             assert each["loss"] == pytest.approx(ours["loss"], rel=1e-5), (file.parent.name, ours["step"])
+    kept = [*one.glob("stages/*train-*/*.safetensors"), *one.glob("stages/*train-*/*/*.safetensors")]
+    assert len(kept) >= len(trained)
+    for file in kept:
+        theirs = load_file(other / file.relative_to(one))
+        for name, value in load_file(file).items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5, msg=f"{file.parent.name} {name}")
     drawn = sorted(one.glob("stages/*sample-*/samples-*.safetensors"))
     assert drawn
     for file in drawn:
