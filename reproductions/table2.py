@@ -143,7 +143,8 @@ def run_of(ground: Ground, model: Model, seed: int, lpips: tuple[Located, ...]) 
         filled[f"filled {kind.name}"] = Stage(f"{name} {kind.name}", fill, settings, trained.inputs, cost=cost)
     reading = {key: stage for key, stage in ground.reading.items() if key != "real"}
     comparing = painting.Comparing(ground.space, lpips, kinds, how.number)
-    return Run(trained.trainings, None, Stage(f"{name} distances", painting.compare, comparing, {**reading, **filled}))
+    inputs = {**reading, **filled}
+    return Run(trained.trainings, None, Stage(f"{name} distances", painting.compare, comparing, inputs, version=2))
 
 
 def _filling(
