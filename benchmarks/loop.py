@@ -29,8 +29,8 @@ from reproductions.settings import Continuous
 from reproductions.stages import conditions, denoising, latent_denoising
 from reproductions.stages.coding import Pixels
 from reproductions.stages.continuous import TARGETS, ForwardProcess, Objective, schedule
+from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.table_profiles import SIZES
-from reproductions.training import GradientStep, TrainingSettings
 
 SIDE, NEVER = 64, 1e9
 

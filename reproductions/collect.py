@@ -28,7 +28,7 @@ from reproductions.findings import (
 from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
 from reproductions.provenance import commit, environment, versions
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 Receipts = Mapping[str, Mapping[str, Any]]
 SHOWN = 64

@@ -7,8 +7,8 @@ from reproductions.choices import chosen
 from reproductions.data import DIGITS
 from reproductions.experiment import Family
 from reproductions.shapes import SETS
+from reproductions.steps import TrainingSettings
 from reproductions.table_profiles import SIZES, Sizes
-from reproductions.training import TrainingSettings
 
 REPEATS = {"smoke": (2, 1, 1), "cpu": (5, 3, 2), "gpu": (5, 3, 2)}
 

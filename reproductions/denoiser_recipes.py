@@ -11,7 +11,7 @@ from reproductions import published_latents, published_tokens
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.profiles import PROFILES
 from reproductions.settings import Captions, Continuous, Denoiser, Discrete, GaussianNoise, Target
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
 MINUTES = TrainingSettings(

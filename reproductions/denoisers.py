@@ -32,8 +32,8 @@ from reproductions.stages import (
     latent_denoising,
     token_denoising,
 )
+from reproductions.steps import TrainingSettings
 from reproductions.tasks import Inpainting, SuperResolution, Task
-from reproductions.training import TrainingSettings
 
 Recipe = TypeVar("Recipe", bound=Denoiser)
 Options = TypeVar("Options", bound=DenoiserOptions)

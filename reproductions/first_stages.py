@@ -18,7 +18,7 @@ from reproductions.provenance import provenance
 from reproductions.runner import run
 from reproductions.stages import measuring, presets
 from reproductions.stages.preparing import keep
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 from reproductions.uncaptioned import check_pictures, load_pictures
 
 STUDY = {

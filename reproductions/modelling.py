@@ -29,8 +29,8 @@ from reproductions.stages import (
     token_denoising,
 )
 from reproductions.stages.token_denoising import Way
+from reproductions.steps import TrainingSettings
 from reproductions.table_profiles import Sizes
-from reproductions.training import TrainingSettings
 
 Run = Callable[[Desk], None]
 Count = Callable[[], Mapping[str, int]]

@@ -21,7 +21,7 @@ from reproductions.settings import FirstStage as FirstStage
 from reproductions.settings import GaussianNoise as GaussianNoise
 from reproductions.settings import Target as Target
 from reproductions.settings import TokenNoise as TokenNoise
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from reproductions.settings import Captions, Cascade, Continuous, GaussianNoise, Solver, Target
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 BATCH = 1024
 

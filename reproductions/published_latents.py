@@ -6,7 +6,7 @@ from typing import Any
 
 from reproductions.settings import Captions, Continuous, Distance, GaussianNoise, Solver, Target, TextEncoder
 from reproductions.stages.latent_presets import PRESETS, Preset, absolute
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 BERT = Captions(vocabulary=30_522, length=77, width=1280, depth=32, heads=8, encoder=TextEncoder.LDM)
 LEVELS = 1000

@@ -6,7 +6,7 @@ from dataclasses import replace
 from reproductions.plateau import Plateau
 from reproductions.settings import Captions, Discrete, TextEncoder, TokenNoise
 from reproductions.stages.token_presets import PRESETS, Preset
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 DEVICES = 8
 COCO, BIRDS, CONCEPTUAL, ITHQ, FACES, IMAGENET = 82_783, 8_855, 7_000_000, 200_000, 70_000, 1_281_167

@@ -7,7 +7,7 @@ from typing import Any
 from reproductions.choices import chosen
 from reproductions.profiles import PROFILES, Captions
 from reproductions.stages.discrete import SCALE_PRESETS, ScalePreset
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 SMALL, SMOKE = "small", "smoke"
 EMA = 0.999

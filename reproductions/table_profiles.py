@@ -8,7 +8,7 @@ from typing import Any
 from reproductions.denoiser_recipes import LATENTS, TOKENS
 from reproductions.profiles import PROFILES, Profile, has_bf16
 from reproductions.settings import Continuous, Discrete, FirstStage, GaussianNoise, Target
-from reproductions.training import TrainingSettings
+from reproductions.steps import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

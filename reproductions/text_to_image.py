@@ -15,8 +15,9 @@ from reproductions.data import Split
 from reproductions.settings import Captions, Denoiser
 from reproductions.stages import texts
 from reproductions.stages.preparing import CaptionTokens
+from reproductions.steps import GradientStep
 from reproductions.streams import stream
-from reproductions.training import GradientStep, fit
+from reproductions.training import fit
 
 READ = 256
 """Captions that are read at a time."""

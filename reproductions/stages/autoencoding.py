@@ -13,8 +13,9 @@ from reproductions.artefacts import Desk
 from reproductions.codes import BATCH, CLEAN, first_picture, write_codes
 from reproductions.settings import FirstStage
 from reproductions.splits import pictures
+from reproductions.steps import AdversarialStep, GradientStep, TrainingSettings
 from reproductions.text_to_image import device, samples
-from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, fit
+from reproductions.training import fit
 from vq_autoencoder import PRESETS as PRESETS
 from vq_autoencoder import (
     FirstStageObjective,

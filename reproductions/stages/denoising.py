@@ -15,9 +15,10 @@ from reproductions.conditioning import Conditioning
 from reproductions.stages import conditions
 from reproductions.stages.coding import Clean, Decoder
 from reproductions.stages.presets import Showing
+from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.streams import stream
 from reproductions.text_to_image import device, in_parts
-from reproductions.training import GradientStep, TrainingSettings, fit
+from reproductions.training import fit
 
 Draw = Callable[["Conditional", Any, Sequence[torch.Generator]], Tensor]
 SHOWN, TIMES_SHOWN = 16, 10

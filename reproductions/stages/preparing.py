@@ -19,7 +19,8 @@ from reproductions.shapes import SETS
 from reproductions.splits import PICTURES
 from reproductions.stages import texts
 from reproductions.stages.captioning import BytePairs, tokens_of
-from reproductions.training import GradientStep, TrainingSettings, fit
+from reproductions.steps import GradientStep, TrainingSettings
+from reproductions.training import fit
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from reproductions.stages.autoencoding import (
     to_signed,
 )
 from reproductions.stages.measuring import perceptual_distance
+from reproductions.steps import Step, TrainingSettings
 from reproductions.text_to_image import device
-from reproductions.training import Step, TrainingSettings, fit
+from reproductions.training import fit
 
 
 @dataclass(frozen=True)

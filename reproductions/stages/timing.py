@@ -11,9 +11,10 @@ from torch import nn
 from reproductions.artefacts import Desk, write_json
 from reproductions.experiment import AnyContext
 from reproductions.stages import denoising, equipping, latent_denoising, token_denoising
+from reproductions.steps import GradientStep
 from reproductions.streams import shuffled, stream
 from reproductions.text_to_image import device
-from reproductions.training import GradientStep, engine
+from reproductions.training import engine
 
 WARMUP = 2
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from reproductions import sharding, training
 from reproductions.plateau import Plateau
-from reproductions.training import GradientStep, TrainingSettings, train
+from reproductions.steps import GradientStep, TrainingSettings
+from reproductions.training import train
 
 SETTINGS = TrainingSettings(samples=40, batch=4, learning_rate=1e-2, warmup=8, log_every=2, seed=7, clip=0.5)
 AVERAGED = replace(SETTINGS, ema=0.9, plateau=Plateau(patience=4, threshold=0.5), ema_interval=2)

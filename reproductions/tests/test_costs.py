@@ -15,10 +15,10 @@ from reproductions.costs import Machine
 from reproductions.profiles import PROFILES
 from reproductions.stages import autoencoding, painting, scale_costs, scale_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS
+from reproductions.steps import TrainingSettings
 from reproductions.table2 import table2
 from reproductions.table_options import InpaintingTableOptions
 from reproductions.table_profiles import Repainting
-from reproductions.training import TrainingSettings
 
 SETTINGS = TrainingSettings(samples=60, batch=6, learning_rate=1.0, ema=0.9)
 

@@ -22,8 +22,8 @@ from reproductions.first_stage_options import StudyOptions, TrainOptions
 from reproductions.first_stages import study, train
 from reproductions.stages import presets
 from reproductions.stages.presets import Coder, preset_training, train_preset
+from reproductions.steps import TrainingSettings
 from reproductions.tests.tracks import Track
-from reproductions.training import TrainingSettings
 from reproductions.uncaptioned import load_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

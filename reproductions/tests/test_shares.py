@@ -12,7 +12,8 @@ from torch import Tensor
 
 from reproductions.plateau import Plateau
 from reproductions.shares import Share, shares
-from reproductions.training import AdversarialStep, GradientStep, TrainingSettings, train
+from reproductions.steps import AdversarialStep, GradientStep, TrainingSettings
+from reproductions.training import train
 
 DRAWS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
     "randn": lambda b, source: torch.randn(b, 3, generator=source),

@@ -14,8 +14,9 @@ from reproductions import ranks, training
 from reproductions.averages import Average
 from reproductions.history import History
 from reproductions.plateau import Plateau, PlateauRate
+from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.streams import shuffled, stream
-from reproductions.training import GradientStep, TrainingSettings, train
+from reproductions.training import train
 
 SETTINGS = TrainingSettings(samples=80, batch=4, learning_rate=1e-2, warmup=8, ema=0.9, log_every=3, seed=7)
 DATA = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
