@@ -39,7 +39,7 @@ def interval(measurement: Measurement) -> str:
     if measurement.sampled is None:
         return "one seed"
     low, high = measurement.sampled
-    return f"one seed; {figure(low)} to {figure(high)} over samples"
+    return f"{figure(low)} to {figure(high)} over samples"
 
 
 def duration(seconds: float | int) -> str:

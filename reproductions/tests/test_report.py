@@ -434,7 +434,7 @@ def test_other_numerals():
 
 def test_an_interval_over_samples_is_called_so():
     one = Measurement(2.0, None, None, None, (0,), 10, 10, (2.0,), (1.5, 2.5))
-    assert interval(one) == "one seed; 1.50 to 2.50 over samples"
+    assert interval(one) == "1.50 to 2.50 over samples"
     assert interval(replace(one, sampled=None)) == "one seed"
     assert interval(summarise({0: 1.0, 1: 3.0})) == "−10.71 to 14.71"
 
