@@ -94,6 +94,14 @@ def test_the_images_decide_on_the_dtype(dtype: torch.dtype) -> None:
         assert {part.dtype for part in one.coefficients(at(3), x) if isinstance(part, torch.Tensor)} == {dtype}
 
 
+def test_noise_is_drawn_in_the_precision_of_the_images() -> None:
+    """Oracle: the generator's own numbers, which are others in float32."""
+    x_0 = torch.zeros(2, 3, 2, 2, dtype=torch.float64)
+    noise = torch.randn(x_0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = process.sample(x_0, at(T), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn, process.sample(x_0, at(T), noise), rtol=0, atol=0)
+
+
 def test_times_are_one_step_for_every_example() -> None:
     assert torch.equal(times(3, 7), torch.tensor([7, 7, 7]))
     assert times(3, 7, "meta").device.type == "meta"
