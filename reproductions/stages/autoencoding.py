@@ -135,16 +135,26 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
         return (to_signed(images[indices].to(generator.device)),)
 
     fit(desk, steps_of(objective, training), batch, len(images), training, some_unused=True)
+    autoencoder = autoencoder.to(device()).eval()
+    standardise(autoencoder, images, desk)
     if not desk.leads:
         return
-    autoencoder = autoencoder.to(device()).eval()
     with torch.inference_mode():
-        if isinstance(autoencoder, KLAutoencoder):
-            autoencoder.fit_scale(to_signed(part.to(device())) for part in images.split(BATCH))
         held_out = pictures(desk.inputs["data"] / "held_out")[: settings.reconstructions]
         rebuilt = through(held_out, lambda x: reconstruct(autoencoder, x), desk)
     autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")
     save_file({"images": rebuilt}, desk.folder / "reconstructions.safetensors")
+
+
+def standardise(autoencoder: Autoencoder, images: Tensor, desk: Desk) -> None:
+    """Fit the scale of latents, where an autoencoder has one, to uint8 images (n, 3, H, W).
+
+    The ranks that run the stage do it together, each reading a part of the images: alone, one would wait for ever.
+    """
+    if isinstance(autoencoder, KLAutoencoder):
+        parts = images.split(BATCH)[desk.rank :: desk.ranks]
+        with torch.inference_mode():
+            autoencoder.fit_scale(to_signed(part.to(device())) for part in parts)
 
 
 def steps_of(objective: AutoencoderObjective, training: TrainingSettings) -> Callable[[Any], Any]:

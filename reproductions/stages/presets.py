@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
-from reproductions.codes import BATCH
 from reproductions.settings import FirstStage
 from reproductions.shares import Given
 from reproductions.splits import pictures
@@ -20,11 +19,11 @@ from reproductions.stages.autoencoding import (
     PRESETS,
     Autoencoder,
     AutoencoderObjective,
-    KLAutoencoder,
     Preset,
     TokenAutoencoder,
     VQAutoencoder,
     reconstruct,
+    standardise,
     steps_of,
     through,
     to_bytes,
@@ -144,12 +143,10 @@ def train_preset(desk: Desk) -> None:
     make = steps_of(objective, training)
     every = max(1, training.steps // 10)
     fit(desk, lambda a: Showing(make(a), show, every), batch, len(images), training, some_unused=True)
+    standardise(autoencoder.to(device()).eval(), images, desk)
     if not desk.leads:
         return
-    autoencoder.to(device()).eval()
     with torch.inference_mode():
-        if isinstance(autoencoder, KLAutoencoder):
-            autoencoder.fit_scale(to_signed(part.to(device())) for part in torch.split(images, BATCH))
         coder = Coder(autoencoder)
         rebuilt = through(held_out, coder, desk)
     autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")

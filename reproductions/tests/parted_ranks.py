@@ -1,4 +1,4 @@
-"""What two ranks do that part a network between them: trainings, killed and resumed."""
+"""What two ranks do together: trainings of a network parted between them, killed and resumed; a scale of latents."""
 
 import json
 import os
@@ -14,7 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reproductions import sharding, training
+from reproductions.artefacts import Desk
+from reproductions.codes import BATCH
 from reproductions.plateau import Plateau
+from reproductions.runner import Silence
+from reproductions.stages.autoencoding import KLAutoencoder, standardise
 from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.training import train
 
@@ -22,6 +26,7 @@ SETTINGS = TrainingSettings(samples=40, batch=4, learning_rate=1e-2, warmup=8, l
 AVERAGED = replace(SETTINGS, ema=0.9, plateau=Plateau(patience=4, threshold=0.5), ema_interval=2)
 DATA = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
 KILLED = 6
+PICTURES = torch.randint(256, (BATCH + 3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 class Layer(nn.Module):
@@ -102,10 +107,18 @@ def rank(number: int, port: int, root: Path) -> None:
             run(root / name / killed, settings, parts, parted=True, kill=True)
         keep(root / name / f"resumed-{number}", run(root / name / "killed", settings, parts, parted=True))
         keep(root / name / f"from-one-{number}", run(root / name / "killed-one", settings, parts, parted=True))
+    scaled(root, rank=number, ranks=2).save_pretrained(root / f"scaled-{number}")
     step.module.steps.fill_(number)
     step.module(DATA[:2], step=0, generator=torch.Generator())
     (root / f"buffer-{number}").write_text(str(float(step.module.steps)))
     torch.distributed.destroy_process_group()
+
+
+def scaled(root: Path, *, rank: int = 0, ranks: int = 1) -> KLAutoencoder:
+    """The autoencoder of a folder, its latents scaled by pictures."""
+    autoencoder = KLAutoencoder.from_pretrained(root / "autoencoder")
+    standardise(autoencoder, PICTURES, Desk(root, None, {}, Silence(), root, rank=rank, ranks=ranks))
+    return autoencoder
 
 
 def keep(file: Path, step: GradientStep, facts: Mapping[str, Any] | None = None) -> None:

@@ -15,9 +15,10 @@ from torch.torch_version import TorchVersion
 
 from reproductions import sharding, training
 from reproductions.averages import Average, hollow, made_of
+from reproductions.stages.autoencoding import KLAutoencoder
 from reproductions.stages.continuous import DiT, UNet
 from reproductions.stages.discrete import TokenTransformer
-from reproductions.tests.parted_ranks import CASES, Regression, keep, rank, run
+from reproductions.tests.parted_ranks import CASES, Regression, keep, rank, run, scaled
 
 averages_on_processors = pytest.mark.skipif(
     TorchVersion(torch.__version__) < sharding.AVERAGING, reason=f"FSDP on processors needs torch {sharding.AVERAGING}"
@@ -33,6 +34,7 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, (settings, parts) in CASES.items():
             keep(root / f"{name}-one", run(root / name / "one", settings, parts, parted=False))
             run(root / name / "killed-one", settings, parts, parted=False, kill=True)
+        KLAutoencoder(channels=8, multipliers=(1, 2), groups=4, resolution=8).save_pretrained(root / "autoencoder")
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -96,6 +98,17 @@ def test_one_process_goes_on_where_two_were_killed(
 @averages_on_processors
 def test_saved_buffers_are_those_of_the_first_rank(parted: Path) -> None:
     assert [(parted / f"buffer-{number}").read_text() for number in range(2)] == ["1.0", "1.0"]
+
+
+@averages_on_processors
+def test_latents_have_the_scale_of_all_pictures(parted: Path) -> None:
+    """Oracle: one process. Each rank reads a part of the pictures; one that waited for the other would never end."""
+    alone = scaled(parted)
+    assert alone.latent_scale.ne(1).all()
+    for number in range(2):
+        together = KLAutoencoder.from_pretrained(parted / f"scaled-{number}")
+        for name in ("latent_shift", "latent_scale"):
+            torch.testing.assert_close(getattr(together, name), getattr(alone, name), rtol=1e-5, atol=1e-6)
 
 
 def test_a_torch_that_adds_gradients_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,10 +130,11 @@ class KLAutoencoder(nn.Module, Pretrained):
         """Set shift and scale so that latents drawn for `batches` have mean 0 and standard deviation 1 per channel.
 
         Moments are those of the posteriors in closed form, `E[mean]` and `Var[mean] + E[variance]`, so nothing is
-        drawn.
+        drawn. Where `torch.distributed` is initialised all ranks must call it together, each with a share of the
+        images (or none): the moments are those of all of them.
 
         Raises:
-            ValueError: there are no images.
+            ValueError: there are no images on any rank.
 
         Source: LDM latent rescaling
         Deviation: LDM uses one scalar, 1 over the standard deviation of the first batch (`fit_scalar_scale`); here
