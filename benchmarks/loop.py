@@ -22,14 +22,14 @@ from timing import interleave, report
 from torch import Tensor
 
 from reproductions import training
-from reproductions.averages import Average
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
+from reproductions.loop.averages import Average
+from reproductions.loop.steps import GradientStep, TrainingSettings
 from reproductions.settings import Continuous
 from reproductions.stages import conditions, denoising, latent_denoising
 from reproductions.stages.coding import Pixels
 from reproductions.stages.continuous import TARGETS, ForwardProcess, Objective, schedule
-from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.table_profiles import SIZES
 
 SIDE, NEVER = 64, 1e9

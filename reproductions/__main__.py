@@ -7,9 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from reproductions.comparison_options import CompareOptions
-from reproductions.context_study_options import ContextStudyOptions
-from reproductions.denoiser_options import (
+from reproductions.commands.comparison_options import CompareOptions
+from reproductions.commands.denoiser_options import (
     ContinuousOptions,
     DenoiserOptions,
     DiscreteOptions,
@@ -17,9 +16,10 @@ from reproductions.denoiser_options import (
     ScaleOptions,
     with_autoencoder,
 )
-from reproductions.evaluation_options import CorruptionOptions, EvaluateOptions
-from reproductions.first_stage_options import StudyOptions, TrainOptions
-from reproductions.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
+from reproductions.commands.evaluation_options import CorruptionOptions, EvaluateOptions
+from reproductions.commands.first_stage_options import StudyOptions, TrainOptions
+from reproductions.commands.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
+from reproductions.studies.context_study_options import ContextStudyOptions
 from reproductions.table_options import InpaintingTableOptions, TableOptions
 
 
@@ -104,7 +104,7 @@ def figure5(options: tyro.conf.OmitArgPrefixes[TableOptions]) -> int:
 
 def autoencoder(options: tyro.conf.OmitArgPrefixes[TrainOptions]) -> int:
     """Train a first stage on any images, fit its latent scale, and measure what it rebuilds."""
-    from reproductions.first_stages import train
+    from reproductions.commands.first_stages import train
 
     return train(options)
 
@@ -115,94 +115,94 @@ def discrete(options: tyro.conf.OmitArgPrefixes[DiscreteOptions]) -> int:
         print(f"error: {options.misplaced}: only --kind imagebart takes that", file=sys.stderr)
         return 2
     if options.kind == "imagebart":
-        from reproductions.scale_denoisers import train_imagebart
+        from reproductions.commands.scale_denoisers import train_imagebart
 
         return train_imagebart(_found(options))
-    from reproductions.denoisers import train_discrete
+    from reproductions.commands.denoisers import train_discrete
 
     return train_discrete(_found(options))
 
 
 def continuous(options: tyro.conf.OmitArgPrefixes[ContinuousOptions]) -> int:
     """Train a denoiser of an autoencoder's latents, or of pixels, likewise: to draw, to fill in or to enlarge."""
-    from reproductions.restorers import train
+    from reproductions.commands.restorers import train
 
     return train(_found(options))
 
 
 def autoencoders(options: tyro.conf.OmitArgPrefixes[StudyOptions]) -> int:
     """Compare bottlenecks at equal budget and equal bits per image."""
-    from reproductions.first_stages import study
+    from reproductions.commands.first_stages import study
 
     return study(options)
 
 
 def context_study(options: tyro.conf.OmitArgPrefixes[ContextStudyOptions]) -> int:
     """Ask whether context prediction helps: trainings with and without it, and with it changed, seed by seed."""
-    from reproductions.context_study import study
+    from reproductions.studies.context_study import study
 
     return study(options)
 
 
 def discrete_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
     """Sample a denoiser of tokens in many ways: steps, strides, purity prior, guidance; it is trained if need be."""
-    from reproductions.denoiser_studies import study_discrete
+    from reproductions.studies.denoiser_studies import study_discrete
 
     return study_discrete(_found(options))
 
 
 def continuous_study(options: tyro.conf.OmitArgPrefixes[DenoiserOptions]) -> int:
     """Sample a denoiser of latents or pixels in many ways: solvers, steps, guidance; it is trained if need be."""
-    from reproductions.denoiser_studies import study_continuous
+    from reproductions.studies.denoiser_studies import study_continuous
 
     return study_continuous(_found(options))
 
 
 def imagebart_study(options: tyro.conf.OmitArgPrefixes[ScaleOptions]) -> int:
     """Compare ImageBARTs of one, two and three scales at equal parameters and budget: bits, scores, time, edits."""
-    from reproductions.scale_study import study_imagebart
+    from reproductions.studies.scale_study import study_imagebart
 
     return study_imagebart(_found(options))
 
 
 def evaluate(options: tyro.conf.OmitArgPrefixes[EvaluateOptions]) -> int:
     """Score one set of pictures against another; the same command again goes on after an interruption."""
-    from reproductions import evaluate
+    from reproductions.commands import evaluate
 
     return evaluate.evaluate(options)
 
 
 def sample(options: tyro.conf.OmitArgPrefixes[SampleOptions]) -> int:
     """Draw pictures from a trained run; the same command again goes on, and with a larger --number draws more."""
-    from reproductions import generation
+    from reproductions.commands import generation
 
     return generation.sample(options)
 
 
 def inpaint(options: tyro.conf.OmitArgPrefixes[InpaintOptions]) -> int:
     """Fill pictures in behind a mask by a trained run of any kind; the same command again goes on."""
-    from reproductions import generation
+    from reproductions.commands import generation
 
     return generation.inpaint(options)
 
 
 def upscale(options: tyro.conf.OmitArgPrefixes[UpscaleOptions]) -> int:
     """Enlarge pictures by a run trained for super-resolution; the same command again goes on."""
-    from reproductions import generation
+    from reproductions.commands import generation
 
     return generation.upscale(options)
 
 
 def compare(options: tyro.conf.OmitArgPrefixes[CompareOptions]) -> int:
     """Compare finished runs of one table on one page: rows, differences, and the settings that differ."""
-    from reproductions import compare
+    from reproductions.commands import compare
 
     return compare.compare(options)
 
 
 def metrics(options: tyro.conf.OmitArgPrefixes[CorruptionOptions]) -> int:
     """Make pictures worse in five ways, and see whether scores follow."""
-    from reproductions import corruptions
+    from reproductions.studies import corruptions
 
     return corruptions.study(options)
 

@@ -9,14 +9,14 @@ from functools import partial
 from reproductions.artefacts import Stage
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import DataSettings, fingerprint
-from reproductions.denoiser_recipes import told_by
 from reproductions.experiment import Context
 from reproductions.frozen_texts import caption_stages
 from reproductions.profiles import Profile
+from reproductions.recipes.denoiser_recipes import told_by
+from reproductions.recipes.tasks import SuperResolution, Task
 from reproductions.settings import Continuous
 from reproductions.stages import coding, conditions, denoising, equipping, latent_denoising, preparing, restoring
 from reproductions.stages.latent_denoising import Training, Walk
-from reproductions.tasks import SuperResolution, Task
 
 
 def stages(

@@ -9,11 +9,14 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reproductions import neighbours
 from reproductions.artefacts import Stage, plain, upstream
 from reproductions.data import DataSettings, Split
 from reproductions.experiment import Row, Table
-from reproductions.findings import (
+from reproductions.loop.steps import TrainingSettings
+from reproductions.pipeline import Plan, Run
+from reproductions.profiles import Profile
+from reproductions.reporting import neighbours
+from reproductions.reporting.findings import (
     Better,
     Cost,
     Curve,
@@ -25,10 +28,7 @@ from reproductions.findings import (
     Samples,
     summarise,
 )
-from reproductions.pipeline import Plan, Run
-from reproductions.profiles import Profile
-from reproductions.provenance import commit, environment, versions
-from reproductions.steps import TrainingSettings
+from reproductions.reporting.provenance import commit, environment, versions
 
 Receipts = Mapping[str, Mapping[str, Any]]
 SHOWN = 64

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from reproductions.data import DIGIT_WORDS, DIGITS, DataSettings, Progress, Split, Splits, check, digest, load, plain
+from reproductions.drawn.shapes import SETS
+from reproductions.gathering.sources import hub_features, looks_local, open_local, path_of, pool_and_held_out
+from reproductions.gathering.uncaptioned import check_pictures, load_pictures
 from reproductions.settings import Captions
-from reproductions.shapes import SETS
-from reproductions.sources import hub_features, looks_local, open_local, path_of, pool_and_held_out
-from reproductions.uncaptioned import check_pictures, load_pictures
 
 
 class Kind(StrEnum):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from reproductions.steps import TrainingSettings
+from reproductions.loop.steps import TrainingSettings
 
 Size = Mapping[str, int]
 Build = Callable[[], nn.Module]

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from reproductions.data_presets import DATA_PRESETS, place_of, verify
-from reproductions.drawing import Stream
-from reproductions.pictures import BadPicture, fit
-from reproductions.reading import Progress as Progress
-from reproductions.reading import Telling, hold_out, read_real
-from reproductions.reading import plain as plain
-from reproductions.shapes import GENERATOR_VERSION, SETS, DrawnSet
-from reproductions.sources import (
+from reproductions.drawn.drawing import Stream
+from reproductions.drawn.shapes import GENERATOR_VERSION, SETS, DrawnSet
+from reproductions.gathering.data_presets import DATA_PRESETS, place_of, verify
+from reproductions.gathering.pictures import BadPicture, fit
+from reproductions.gathering.reading import Progress as Progress
+from reproductions.gathering.reading import Telling, hold_out, read_real
+from reproductions.gathering.reading import plain as plain
+from reproductions.gathering.sources import (
     captions_of,
     choose_columns,
     files,
@@ -28,10 +28,10 @@ from reproductions.sources import (
     path_of,
     pool_and_held_out,
 )
-from reproductions.splits import DataSettings as DataSettings
-from reproductions.splits import Split as Split
-from reproductions.splits import Splits as Splits
-from reproductions.splits import digest as digest
+from reproductions.gathering.splits import DataSettings as DataSettings
+from reproductions.gathering.splits import Split as Split
+from reproductions.gathering.splits import Splits as Splits
+from reproductions.gathering.splits import digest as digest
 
 DIGITS = "digits"
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from reproductions import charts, sampled_rows
+from reproductions import sampled_rows
 from reproductions.artefacts import Stage
 from reproductions.collect import read
 from reproductions.experiment import AnyContext, Context, DirectContext, Family, Kind, Model, Row, Table
-from reproductions.findings import Better, Illustration, Measurement
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, reproduce
+from reproductions.reporting import charts
+from reproductions.reporting.findings import Better, Illustration, Measurement
 from reproductions.sampled_rows import model_of, on
 from reproductions.stages import timing
 from reproductions.table_options import TableOptions

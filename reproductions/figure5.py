@@ -7,10 +7,11 @@ Unstated: which models the figure shows, on what data, and all of its numbers; n
 from functools import partial
 from pathlib import Path
 
-from reproductions import charts, sampled_rows
+from reproductions import sampled_rows
 from reproductions.experiment import Context, Family, Kind, Model, Row, Table
-from reproductions.findings import Illustration, Measurement
 from reproductions.picture_tables import Planned, reproduce
+from reproductions.reporting import charts
+from reproductions.reporting.findings import Illustration, Measurement
 from reproductions.sampled_rows import on
 from reproductions.table_options import TableOptions
 from reproductions.table_report import measured_of, report_of

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from reproductions.artefacts import Stage
 from reproductions.conditioning import Conditioning, Kind
+from reproductions.gathering.sources import looks_local
 from reproductions.located import Located
 from reproductions.settings import Captions, Denoiser, TextEncoder
-from reproductions.sources import looks_local
 from reproductions.stages import preparing, texts
 
 Recipe = TypeVar("Recipe", bound=Denoiser)

@@ -11,10 +11,11 @@ from typing import Any
 from reproductions.artefacts import Desk, Stage
 from reproductions.conditioning import Conditioning
 from reproductions.data import DataSettings
-from reproductions.data_presets import preset_of
-from reproductions.denoiser_recipes import told_by
 from reproductions.experiment import AnyContext, DirectContext, Family, Model
-from reproductions.scale_recipes import chain
+from reproductions.gathering.data_presets import preset_of
+from reproductions.loop.steps import TrainingSettings
+from reproductions.recipes.denoiser_recipes import told_by
+from reproductions.recipes.scale_recipes import chain
 from reproductions.settings import FirstStage
 from reproductions.stages import (
     autoencoding,
@@ -29,7 +30,6 @@ from reproductions.stages import (
     token_denoising,
 )
 from reproductions.stages.token_denoising import Way
-from reproductions.steps import TrainingSettings
 from reproductions.table_profiles import Sizes
 
 Run = Callable[[Desk], None]

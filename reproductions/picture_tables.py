@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 from reproductions.artefacts import Stage, upstream
 from reproductions.choices import chosen
-from reproductions.command import describe
+from reproductions.commands.command import describe
 from reproductions.conditioning import Conditioning, Kind, Reading, check_readable, class_names
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, fingerprint
+from reproductions.drawn.shapes import SETS
 from reproductions.experiment import Row, Table
 from reproductions.feature_spaces import check, space_of
 from reproductions.modelling import Ground, title_of
 from reproductions.pipeline import judge_of
 from reproductions.report import Report
 from reproductions.reproduce import measure, parse_seeds
-from reproductions.shapes import SETS
 from reproductions.stages import conditions, scoring
 from reproductions.table_options import TableOptions
 from reproductions.table_profiles import SIZES, Sizes, sizes_on, sizes_on_this_machine

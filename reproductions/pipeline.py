@@ -11,10 +11,10 @@ from typing import Any
 from reproductions import cascade
 from reproductions.artefacts import Desk, Stage
 from reproductions.data import DataSettings, fingerprint
+from reproductions.drawn.shapes import SETS
 from reproductions.experiment import Backbone, Method, Row
 from reproductions.frozen_texts import caption_stages
 from reproductions.profiles import Denoiser, FirstStage, Profile
-from reproductions.shapes import SETS
 from reproductions.stages import autoencoding, continuous, discrete, measuring, preparing, scoring, texts
 from reproductions.stages.texts import TakenOver
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from reproductions.published_cascade import imagen
-from reproductions.published_latents import conditional
-from reproductions.published_tokens import improved
+from reproductions.loop.steps import TrainingSettings
+from reproductions.recipes.published_cascade import imagen
+from reproductions.recipes.published_latents import conditional
+from reproductions.recipes.published_tokens import improved
 from reproductions.settings import Captions as Captions
 from reproductions.settings import Cascade as Cascade
 from reproductions.settings import Continuous as Continuous
@@ -21,7 +22,6 @@ from reproductions.settings import FirstStage as FirstStage
 from reproductions.settings import GaussianNoise as GaussianNoise
 from reproductions.settings import Target as Target
 from reproductions.settings import TokenNoise as TokenNoise
-from reproductions.steps import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,21 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reproductions import curves, exports, grids, numerals
 from reproductions.artefacts import write_whole
-from reproductions.findings import Better as Better
-from reproductions.findings import Cost as Cost
-from reproductions.findings import Curve as Curve
-from reproductions.findings import Difference as Difference
-from reproductions.findings import Illustration as Illustration
-from reproductions.findings import Measurement as Measurement
-from reproductions.findings import MetricInfo as MetricInfo
-from reproductions.findings import Report as Report
-from reproductions.findings import RowResult as RowResult
-from reproductions.findings import Samples as Samples
-from reproductions.findings import differences as differences
-from reproductions.findings import summarise as summarise
-from reproductions.markdown import ARROWS, markdown
+from reproductions.reporting import curves, exports, grids, numerals
+from reproductions.reporting.findings import Better as Better
+from reproductions.reporting.findings import Cost as Cost
+from reproductions.reporting.findings import Curve as Curve
+from reproductions.reporting.findings import Difference as Difference
+from reproductions.reporting.findings import Illustration as Illustration
+from reproductions.reporting.findings import Measurement as Measurement
+from reproductions.reporting.findings import MetricInfo as MetricInfo
+from reproductions.reporting.findings import Report as Report
+from reproductions.reporting.findings import RowResult as RowResult
+from reproductions.reporting.findings import Samples as Samples
+from reproductions.reporting.findings import differences as differences
+from reproductions.reporting.findings import summarise as summarise
+from reproductions.reporting.markdown import ARROWS, markdown
 
 COMPARED = 12
 SHOWN = 48
@@ -117,7 +117,7 @@ def html(report: Report) -> str:
 def template(name: str) -> jinja2.Template:
     """A page to be filled in, with the ways in which pages write numbers, names and files."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -11,16 +11,16 @@ from reproductions import feature_spaces, ranks
 from reproductions.artefacts import Stage, upstream
 from reproductions.choices import chosen
 from reproductions.collect import collect
-from reproductions.command import carry_out, describe, processes
+from reproductions.commands.command import carry_out, describe, processes
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, check
-from reproductions.energy import metered, total
 from reproductions.experiment import Backbone, Method, Row, Table
 from reproductions.feature_spaces import space_of
 from reproductions.frozen_texts import EXAMPLE, whole_clip
 from reproductions.pipeline import Foreign, plan
 from reproductions.profiles import PROFILES, Profile, on_this_machine
 from reproductions.report import Report, write_report
+from reproductions.reporting.energy import metered, total
 from reproductions.runner import run
 from reproductions.settings import TextEncoder
 

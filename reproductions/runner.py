@@ -25,8 +25,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reproductions import ranks, room
+from reproductions import ranks
 from reproductions.artefacts import Desk, Stage, begin, finish, receipt, upstream, write_json
+from reproductions.loop import room
 
 ATTEMPTS = "attempts.json"
 OPTIMISER = "torch._dynamo"  # what the first optimiser of a process imports, in seconds

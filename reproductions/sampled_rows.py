@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from reproductions import neighbours
 from reproductions.artefacts import Stage
 from reproductions.data import Split
 from reproductions.experiment import Family, Model, Row
-from reproductions.findings import Illustration
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
+from reproductions.reporting import neighbours
+from reproductions.reporting.findings import Illustration
 from reproductions.stages import conditions
 from reproductions.table_report import SHOWN, pictures, training_pictures, wall
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from reproductions.steps import TrainingSettings
+from reproductions.loop.steps import TrainingSettings
 
 
 @dataclass(frozen=True)

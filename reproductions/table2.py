@@ -15,10 +15,10 @@ from reproductions.artefacts import Desk, Stage
 from reproductions.costs import Size
 from reproductions.data import Split
 from reproductions.experiment import Context, Family, Kind, Model, Row, Table
-from reproductions.findings import Better, Illustration
 from reproductions.located import Located
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run, reproduce
+from reproductions.reporting.findings import Better, Illustration
 from reproductions.sampled_rows import OF_LATENTS, model_of, nearest, on
 from reproductions.stages import conditions, latent_denoising, painting, scale_costs, token_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reproductions.denoiser_recipes import LATENTS, TOKENS
+from reproductions.loop.steps import TrainingSettings
 from reproductions.profiles import PROFILES, Profile, has_bf16
+from reproductions.recipes.denoiser_recipes import LATENTS, TOKENS
 from reproductions.settings import Continuous, Discrete, FirstStage, GaussianNoise, Target
-from reproductions.steps import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

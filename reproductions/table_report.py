@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reproductions import grids
 from reproductions.artefacts import Stage, plain, upstream
 from reproductions.collect import Receipts, cost_of, over_seeds, read, series_of
 from reproductions.data import Split
 from reproductions.experiment import Row, Table
-from reproductions.findings import Better, Curve, Illustration, Measurement, MetricInfo, Report, RowResult
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
-from reproductions.provenance import commit, environment, versions
+from reproductions.reporting import grids
+from reproductions.reporting.findings import Better, Curve, Illustration, Measurement, MetricInfo, Report, RowResult
+from reproductions.reporting.provenance import commit, environment, versions
 from reproductions.stages import conditions
 from reproductions.table_profiles import Sizes
 

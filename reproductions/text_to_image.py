@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.data import Split
+from reproductions.loop.steps import GradientStep
+from reproductions.loop.streams import stream
 from reproductions.settings import Captions, Denoiser
 from reproductions.stages import texts
 from reproductions.stages.preparing import CaptionTokens
-from reproductions.steps import GradientStep
-from reproductions.streams import stream
 from reproductions.training import fit
 
 READ = 256

@@ -21,11 +21,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions import ranks
 from reproductions.artefacts import Desk
-from reproductions.checkpoints import clear, resume, resumed, save
-from reproductions.history import History
-from reproductions.shares import Batch, given, shares
-from reproductions.steps import Step, StepType, TrainingSettings
-from reproductions.streams import shuffled
+from reproductions.loop.checkpoints import clear, resume, resumed, save
+from reproductions.loop.history import History
+from reproductions.loop.shares import Batch, given, shares
+from reproductions.loop.steps import Step, StepType, TrainingSettings
+from reproductions.loop.streams import shuffled
 
 SAVE_EVERY_SECONDS = 20.0
 

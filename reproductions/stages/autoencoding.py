@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from reproductions import costs
 from reproductions.artefacts import Desk
-from reproductions.codes import BATCH, CLEAN, first_picture, write_codes
+from reproductions.gathering.splits import pictures
+from reproductions.loop.steps import AdversarialStep, GradientStep, TrainingSettings
 from reproductions.settings import FirstStage
-from reproductions.splits import pictures
-from reproductions.steps import AdversarialStep, GradientStep, TrainingSettings
+from reproductions.stages.codes import BATCH, CLEAN, first_picture, write_codes
 from reproductions.text_to_image import device, samples
 from reproductions.training import fit
 from vq_autoencoder import PRESETS as PRESETS

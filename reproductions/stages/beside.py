@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
-from reproductions.rows import taken
-from reproductions.splits import pictures
+from reproductions.gathering.rows import taken
+from reproductions.gathering.splits import pictures
+from reproductions.recipes.tasks import Inpainting, SuperResolution, Task
 from reproductions.stages import conditions
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.coding import Decoder, Latents, Pixels, seen, sides
 from reproductions.stages.continuous import Condition, ForwardProcess, beside_hole, beside_small
 from reproductions.stages.evaluating import NARROW, WIDE, draw_masks, resize_bytes
-from reproductions.tasks import Inpainting, SuperResolution, Task
 from reproductions.text_to_image import device
 
 LAWS = (replace(WIDE, largest_share=1.0), replace(NARROW, largest_share=1.0))

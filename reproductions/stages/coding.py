@@ -13,10 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reproductions.artefacts import Desk
-from reproductions.codes import CLEAN, standardise, write_codes
+from reproductions.gathering.rows import is_whole, near, taken
+from reproductions.gathering.splits import pictures
 from reproductions.located import Located
-from reproductions.rows import is_whole, near, taken
-from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
     PRESETS,
     Autoencoder,
@@ -28,6 +27,7 @@ from reproductions.stages.autoencoding import (
     to_signed,
     tokens_of,
 )
+from reproductions.stages.codes import CLEAN, standardise, write_codes
 from reproductions.text_to_image import device, samples
 
 RAW = "raw.safetensors"

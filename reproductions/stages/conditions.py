@@ -11,7 +11,7 @@ from reproductions import conditioning, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.splits import PICTURES
+from reproductions.gathering.splits import PICTURES
 from reproductions.stages import texts
 from reproductions.stages.latent_presets import ClassStates
 from reproductions.stages.preparing import CaptionTokens, keep

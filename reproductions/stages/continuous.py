@@ -33,11 +33,11 @@ from continuous_diffusion import plms as plms
 from continuous_diffusion import sample as draw_latents
 from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
-from reproductions.codes import CLEAN
 from reproductions.experiment import Context
-from reproductions.rows import near, taken
+from reproductions.gathering.rows import near, taken
 from reproductions.settings import Continuous, Distance, FirstStage, GaussianNoise, Target
 from reproductions.stages import texts
+from reproductions.stages.codes import CLEAN
 from reproductions.stages.context import WithContext
 
 SCHEDULES = {

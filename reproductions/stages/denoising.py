@@ -12,11 +12,11 @@ from torch.utils.tensorboard import SummaryWriter
 from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
+from reproductions.loop.steps import GradientStep, TrainingSettings
+from reproductions.loop.streams import stream
 from reproductions.stages import conditions
 from reproductions.stages.coding import Clean, Decoder
 from reproductions.stages.presets import Showing
-from reproductions.steps import GradientStep, TrainingSettings
-from reproductions.streams import stream
 from reproductions.text_to_image import device, in_parts
 from reproductions.training import fit
 

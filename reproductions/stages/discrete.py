@@ -31,11 +31,11 @@ from discrete_diffusion.imagebart import explicit as explicit
 from discrete_diffusion.routes import Route as Route
 from reproductions import costs, text_to_image
 from reproductions.artefacts import Desk
-from reproductions.codes import CLEAN
 from reproductions.experiment import Context
-from reproductions.rows import near, taken
+from reproductions.gathering.rows import near, taken
 from reproductions.settings import Discrete, FirstStage, TokenNoise
 from reproductions.stages import texts
+from reproductions.stages.codes import CLEAN
 from reproductions.stages.context import WithContext
 
 SCALE_PRESETS, ScalePreset = imagebart.PRESETS, imagebart.Preset

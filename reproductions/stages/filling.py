@@ -12,6 +12,7 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning
 from reproductions.data import Split
+from reproductions.loop.streams import stream
 from reproductions.settings import Target
 from reproductions.stages import conditions, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import to_bytes, to_signed
@@ -22,7 +23,6 @@ from reproductions.stages.continuous import inpaint as fill_latents
 from reproductions.stages.discrete import FewerTokens, ForwardProcess, Route, token_mask
 from reproductions.stages.discrete import inpaint as fill_tokens
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind, draw_masks
-from reproductions.streams import stream
 from reproductions.text_to_image import device
 
 Fill = Callable[[Tensor, Tensor, Any, list[torch.Generator]], Tensor]

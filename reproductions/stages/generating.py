@@ -9,6 +9,8 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
+from reproductions.loop.streams import stream
+from reproductions.recipes.tasks import Task
 from reproductions.runner import Silence
 from reproductions.stages import (
     denoising,
@@ -23,8 +25,6 @@ from reproductions.stages.autoencoding import to_bytes, to_signed
 from reproductions.stages.coding import Decoder
 from reproductions.stages.discrete import token_mask
 from reproductions.stages.scale_walks import Walk
-from reproductions.streams import stream
-from reproductions.tasks import Task
 from reproductions.text_to_image import device
 from reproductions.trained_runs import TrainedRun, restored
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reproductions import costs
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
+from reproductions.recipes.tasks import Inpainting, SuperResolution, Task
 from reproductions.settings import Continuous
 from reproductions.settings import Solver as Solver
 from reproductions.stages import beside, conditions, denoising
@@ -34,7 +35,6 @@ from reproductions.stages.continuous import (
     plms,
     schedule,
 )
-from reproductions.tasks import Inpainting, SuperResolution, Task
 from reproductions.text_to_image import device
 
 Network = UNet | DiT

@@ -28,8 +28,8 @@ from diffusion_evaluation import (
 from reproductions.artefacts import Desk, write_json
 from reproductions.cifar_resnet import cifar_resnet, layers
 from reproductions.data import Split
-from reproductions.judge import Judge
-from reproductions.shapes import SETS
+from reproductions.drawn.judge import Judge
+from reproductions.drawn.shapes import SETS
 from reproductions.stages.evaluating import Scoring as How
 from reproductions.stages.evaluating import scores_of, side_of
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
 from reproductions.located import Located
+from reproductions.loop.streams import stream
 from reproductions.stages import (
     conditions,
     denoising,
@@ -31,7 +32,6 @@ from reproductions.stages.measuring import alex_distance, mean_score, plain
 from reproductions.stages.restoring import IDENTICAL as IDENTICAL
 from reproductions.stages.restoring import hidden_psnr as hidden_psnr
 from reproductions.stages.scoring import Space
-from reproductions.streams import stream
 from reproductions.table_profiles import Repainting
 from reproductions.text_to_image import device
 

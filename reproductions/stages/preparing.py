@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import DataSettings, Split, Splits, load
-from reproductions.drawing import Stream
-from reproductions.judge import Judge
-from reproductions.reading import HELD_OUT, TRAIN
-from reproductions.rows import forget, near, taken
+from reproductions.drawn.drawing import Stream
+from reproductions.drawn.judge import Judge
+from reproductions.drawn.shapes import SETS
+from reproductions.gathering.reading import HELD_OUT, TRAIN
+from reproductions.gathering.rows import forget, near, taken
+from reproductions.gathering.splits import PICTURES
+from reproductions.loop.steps import GradientStep, TrainingSettings
 from reproductions.settings import Captions, TextEncoder
-from reproductions.shapes import SETS
-from reproductions.splits import PICTURES
 from reproductions.stages import texts
 from reproductions.stages.captioning import BytePairs, tokens_of
-from reproductions.steps import GradientStep, TrainingSettings
 from reproductions.training import fit
 
 

@@ -12,9 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
+from reproductions.gathering.splits import pictures
+from reproductions.loop.shares import Given
+from reproductions.loop.steps import Step, TrainingSettings
 from reproductions.settings import FirstStage
-from reproductions.shares import Given
-from reproductions.splits import pictures
 from reproductions.stages.autoencoding import (
     PRESETS,
     Autoencoder,
@@ -30,7 +31,6 @@ from reproductions.stages.autoencoding import (
     to_signed,
 )
 from reproductions.stages.measuring import perceptual_distance
-from reproductions.steps import Step, TrainingSettings
 from reproductions.text_to_image import device
 from reproductions.training import fit
 

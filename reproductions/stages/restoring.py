@@ -13,6 +13,8 @@ from torch import Tensor
 from reproductions import costs
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
+from reproductions.loop.streams import stream
+from reproductions.recipes.tasks import SuperResolution
 from reproductions.stages import beside, conditions, denoising, latent_denoising
 from reproductions.stages.autoencoding import through, to_bytes, to_signed
 from reproductions.stages.beside import Given, reduced
@@ -21,8 +23,6 @@ from reproductions.stages.continuous import ForwardProcess, beside_small
 from reproductions.stages.denoiser_scores import Featuring, compared, feature_distance
 from reproductions.stages.evaluating import MaskKind, draw_masks, mean_score, psnr, resize_bytes, score_facts, ssim
 from reproductions.stages.latent_denoising import Training, Walk
-from reproductions.streams import stream
-from reproductions.tasks import SuperResolution
 from reproductions.text_to_image import device, in_parts, samples
 
 SSIM_SIDE = 11

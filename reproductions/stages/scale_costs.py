@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reproductions import costs
-from reproductions.scale_recipes import Words
+from reproductions.recipes.scale_recipes import Words
 from reproductions.stages import conditions, denoising
 from reproductions.stages.scale_denoising import Network, ScaleTraining, Training, network
 

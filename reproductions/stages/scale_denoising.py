@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.rows import taken
-from reproductions.scale_recipes import Chain, Words, spoken_to
+from reproductions.gathering.rows import taken
+from reproductions.loop.streams import stream
+from reproductions.recipes.scale_recipes import Chain, Words, spoken_to
 from reproductions.stages import conditions, denoising
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.captioning import BytePairs
@@ -32,7 +33,6 @@ from reproductions.stages.discrete import (
     scale_bound,
 )
 from reproductions.stages.scale_walks import Walk
-from reproductions.streams import stream
 from reproductions.text_to_image import device
 
 SCALE, TIMING, BOUND = "scale", "timing.json", "bound.json"

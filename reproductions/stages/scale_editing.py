@@ -12,7 +12,8 @@ from torch import Tensor
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Kind
 from reproductions.data import Split
-from reproductions.edit_masks import UpperHalf, Window
+from reproductions.drawn.edit_masks import UpperHalf, Window
+from reproductions.loop.streams import stream
 from reproductions.stages import conditions, denoising, scale_denoising
 from reproductions.stages.autoencoding import to_signed
 from reproductions.stages.coding import Decoder, Tokens
@@ -20,7 +21,6 @@ from reproductions.stages.discrete import Filter, edit, token_mask
 from reproductions.stages.evaluating import EXPAND, WIDE, MaskKind, draw_masks
 from reproductions.stages.filling import Fill, Job, fill, filled
 from reproductions.stages.scale_denoising import Training, Walk
-from reproductions.streams import stream
 from reproductions.text_to_image import device, in_parts, part
 
 MASKS: tuple[MaskKind, ...] = (UpperHalf(), Window(), EXPAND, WIDE)

@@ -10,9 +10,9 @@ from torch import nn
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.experiment import AnyContext
+from reproductions.loop.steps import GradientStep
+from reproductions.loop.streams import shuffled, stream
 from reproductions.stages import denoising, equipping, latent_denoising, token_denoising
-from reproductions.steps import GradientStep
-from reproductions.streams import shuffled, stream
 from reproductions.text_to_image import device
 from reproductions.training import engine
 

@@ -13,13 +13,14 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reproductions import sharding, training
+from reproductions import training
 from reproductions.artefacts import Desk
-from reproductions.codes import BATCH
-from reproductions.plateau import Plateau
+from reproductions.loop import sharding
+from reproductions.loop.plateau import Plateau
+from reproductions.loop.steps import GradientStep, TrainingSettings
 from reproductions.runner import Silence
 from reproductions.stages.autoencoding import KLAutoencoder, standardise
-from reproductions.steps import GradientStep, TrainingSettings
+from reproductions.stages.codes import BATCH
 from reproductions.training import train
 
 SETTINGS = TrainingSettings(samples=40, batch=4, learning_rate=1e-2, warmup=8, log_every=2, seed=7, clip=0.5)

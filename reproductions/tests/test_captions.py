@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 
 from reproductions.artefacts import Desk
 from reproductions.data import Split
+from reproductions.drawn.shapes import SETS
+from reproductions.drawn.vocabulary import as_attributes
 from reproductions.profiles import Captions
 from reproductions.runner import Silence
-from reproductions.shapes import SETS
 from reproductions.stages.captioning import BytePairs
 from reproductions.stages.preparing import tokenise
-from reproductions.vocabulary import as_attributes
 
 
 @pytest.mark.parametrize("name", SETS)

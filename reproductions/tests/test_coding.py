@@ -8,11 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reproductions import codes
 from reproductions.artefacts import Desk
 from reproductions.data import DataSettings, Split
-from reproductions.rows import Rows
-from reproductions.stages import autoencoding, coding, preparing
+from reproductions.gathering.rows import Rows
+from reproductions.stages import autoencoding, codes, coding, preparing
 from reproductions.stages.autoencoding import PRESETS, to_signed
 from reproductions.tests.tracks import Track
 

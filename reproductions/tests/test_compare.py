@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from reproductions.compare import CompareOptions, compare, difference, lines, names, read, settings
-from reproductions.findings import RowResult, summarise
+from reproductions.commands.compare import CompareOptions, compare, difference, lines, names, read, settings
 from reproductions.report import write_report
+from reproductions.reporting.findings import RowResult, summarise
 from reproductions.tests.test_report import Elements, measured, report
 
 

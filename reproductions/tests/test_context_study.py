@@ -11,16 +11,16 @@ import torch
 from scipy.stats import ttest_rel
 
 from context_prediction import Border, chamfer, energy_distance
-from reproductions import context_study
 from reproductions.artefacts import plain, upstream
-from reproductions.context_pairs import ABLATIONS, DEFAULT, SECONDS, STEPS, WITHOUT, Studied, goals_of
-from reproductions.context_study_options import ContextStudyOptions
-from reproductions.context_study_report import LOSS
 from reproductions.experiment import AblatedContext, Beyond, Context, Fading, Family, Matching, Model, Reading
-from reproductions.findings import Better, MetricInfo
-from reproductions.paired import compared, holm
+from reproductions.reporting.findings import Better, MetricInfo
+from reproductions.reporting.paired import compared, holm
 from reproductions.stages.context import WithContext
 from reproductions.stages.equipping import CodeVectors, Equipped, Patches
+from reproductions.studies import context_study
+from reproductions.studies.context_pairs import ABLATIONS, DEFAULT, SECONDS, STEPS, WITHOUT, Studied, goals_of
+from reproductions.studies.context_study_options import ContextStudyOptions
+from reproductions.studies.context_study_report import LOSS
 
 SMOKE = ContextStudyOptions(profile="smoke", data="digits", workers=0)
 LOWER = MetricInfo("x", Better.LOWER, "")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reproductions.corruption_report import series
-from reproductions.corruptions import study
-from reproductions.degradations import DROPPED, PER_PICTURE, Degradation, keeping, ranks_as_it_should
-from reproductions.evaluation_options import CorruptionOptions
-from reproductions.picture_source import PictureSource
+from reproductions.commands.evaluation_options import CorruptionOptions
+from reproductions.drawn.degradations import DROPPED, PER_PICTURE, Degradation, keeping, ranks_as_it_should
+from reproductions.gathering.picture_source import PictureSource
+from reproductions.studies.corruption_report import series
+from reproductions.studies.corruptions import study
 
 
 def picture(seed: int) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_the_study_scores_every_strength_and_goes_on(
 
 
 def needed_places(options: CorruptionOptions) -> set[int]:
-    from reproductions.drawing import shuffled
+    from reproductions.drawn.drawing import shuffled
 
     source = PictureSource(options.fake)
     order, labels = shuffled(np.arange(len(source)), 0), source.labels()

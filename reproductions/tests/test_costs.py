@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reproductions import costs, scale_recipes
+from reproductions import costs
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.costs import Machine
+from reproductions.loop.steps import TrainingSettings
 from reproductions.profiles import PROFILES
+from reproductions.recipes import scale_recipes
 from reproductions.stages import autoencoding, painting, scale_costs, scale_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS
-from reproductions.steps import TrainingSettings
 from reproductions.table2 import table2
 from reproductions.table_options import InpaintingTableOptions
 from reproductions.table_profiles import Repainting

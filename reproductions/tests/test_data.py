@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions import data, data_presets, reading, sources
+from reproductions import data
 from reproductions.data import DataSettings, Split, Splits, check, fingerprint
+from reproductions.drawn.shapes import SETS
+from reproductions.gathering import data_presets, reading, sources
+from reproductions.gathering.uncaptioned import check_pictures, load_pictures
 from reproductions.modelling import title_of
-from reproductions.shapes import SETS
 from reproductions.table_profiles import PAPER_NAMES, paper_name
-from reproductions.uncaptioned import check_pictures, load_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

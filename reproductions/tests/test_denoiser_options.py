@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reproductions.denoiser_options import DiscreteOptions, with_autoencoder
+from reproductions.commands.denoiser_options import DiscreteOptions, with_autoencoder
 
 
 def trained(run: Path, stage: str) -> Path:

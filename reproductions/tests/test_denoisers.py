@@ -11,16 +11,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from reproductions import conditioning, denoiser_studies, training
+from reproductions import conditioning, training
 from reproductions.artefacts import Desk
 from reproductions.cifar_resnet import CLASSES, CifarResNet
+from reproductions.commands.denoiser_options import DenoiserOptions
+from reproductions.commands.denoisers import plan_continuous, plan_discrete, train_continuous, train_discrete
 from reproductions.conditioning import Conditioning, Kind, Reading
 from reproductions.data import DataSettings, Split
-from reproductions.denoiser_options import DenoiserOptions
-from reproductions.denoiser_recipes import LATENTS, TOKENS
-from reproductions.denoiser_studies import study_continuous, study_discrete
-from reproductions.denoisers import plan_continuous, plan_discrete, train_continuous, train_discrete
 from reproductions.located import Located
+from reproductions.recipes.denoiser_recipes import LATENTS, TOKENS
 from reproductions.settings import GaussianNoise
 from reproductions.stages import coding, denoiser_scores, denoising, latent_denoising, token_denoising
 from reproductions.stages.autoencoding import PRESETS, to_signed
@@ -28,6 +27,8 @@ from reproductions.stages.continuous import schedule
 from reproductions.stages.evaluating import REPAINT_MASKS, draw_masks
 from reproductions.stages.latent_denoising import Solver
 from reproductions.stages.token_denoising import Walk, Way
+from reproductions.studies import denoiser_studies
+from reproductions.studies.denoiser_studies import study_continuous, study_discrete
 from reproductions.tests.tracks import Track
 from reproductions.text_to_image import samples
 

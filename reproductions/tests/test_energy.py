@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reproductions import energy
-from reproductions.energy import Devices, Packages, metered, total
+from reproductions.reporting import energy
+from reproductions.reporting.energy import Devices, Packages, metered, total
 
 
 class Steady:

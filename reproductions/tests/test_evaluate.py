@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions.evaluate import evaluate
-from reproductions.evaluation_options import EvaluateOptions
-from reproductions.picture_source import PictureSource
+from reproductions.commands.evaluate import evaluate
+from reproductions.commands.evaluation_options import EvaluateOptions
+from reproductions.gathering.picture_source import PictureSource
 from reproductions.stages import evaluating
 
 

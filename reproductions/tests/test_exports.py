@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reproductions.exports import escaped, files, sheets
-from reproductions.findings import RowResult, summarise
+from reproductions.reporting.exports import escaped, files, sheets
+from reproductions.reporting.findings import RowResult, summarise
 from reproductions.tests.test_report import report, unrun
 
 NASTY = 'a & b_c 50% #1 {x} ~ ^ $y$ \\z, "quoted"\nline'

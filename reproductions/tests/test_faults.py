@@ -18,7 +18,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from reproductions import training
-from reproductions.room import NoRoom
+from reproductions.loop.room import NoRoom
 from reproductions.tests.runs import finish, receipts, start, table
 from reproductions.tests.test_training import start as begin_training
 

@@ -17,14 +17,14 @@ from reproductions import __main__ as cli
 from reproductions import training
 from reproductions.artefacts import Desk
 from reproductions.cifar_resnet import CifarResNet, cifar_resnet, layers
+from reproductions.commands.first_stage_options import StudyOptions, TrainOptions
+from reproductions.commands.first_stages import study, train
 from reproductions.data import DataSettings, Split
-from reproductions.first_stage_options import StudyOptions, TrainOptions
-from reproductions.first_stages import study, train
+from reproductions.gathering.uncaptioned import load_pictures
+from reproductions.loop.steps import TrainingSettings
 from reproductions.stages import presets
 from reproductions.stages.presets import Coder, preset_training, train_preset
-from reproductions.steps import TrainingSettings
 from reproductions.tests.tracks import Track
-from reproductions.uncaptioned import load_pictures
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 FEW = {"samples": 64, "train_size": 40, "held_out": 8, "workers": 0}

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions import generation, hiding
 from reproductions.artefacts import plain
+from reproductions.commands import generation, hiding
+from reproductions.commands.denoiser_options import DenoiserOptions, DiscreteOptions
+from reproductions.commands.denoisers import train_continuous, train_discrete
+from reproductions.commands.generation_options import InpaintOptions, SampleOptions
+from reproductions.commands.prompting import for_pictures, for_samples
+from reproductions.commands.scale_denoisers import train_imagebart
 from reproductions.conditioning import Conditioning, Kind
-from reproductions.denoiser_options import DenoiserOptions, DiscreteOptions
-from reproductions.denoiser_recipes import LATENTS, TOKENS
-from reproductions.denoisers import train_continuous, train_discrete
-from reproductions.generation_options import InpaintOptions, SampleOptions
-from reproductions.prompting import for_pictures, for_samples
-from reproductions.scale_denoisers import train_imagebart
-from reproductions.scale_recipes import chain
+from reproductions.recipes.denoiser_recipes import LATENTS, TOKENS
+from reproductions.recipes.scale_recipes import chain
 from reproductions.stages import latent_denoising, scale_denoising, token_denoising
 from reproductions.stages.autoencoding import PRESETS
 from reproductions.stages.evaluating import REPAINT_MASKS

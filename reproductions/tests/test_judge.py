@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reproductions.drawing import Stream
-from reproductions.judge import Judge
-from reproductions.shapes import SETS, SHAPES
+from reproductions.drawn.drawing import Stream
+from reproductions.drawn.judge import Judge
+from reproductions.drawn.shapes import SETS, SHAPES
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_training_noise_comes_from_the_generator(judge, drawings):
 
 
 def test_reading_leaves_the_mode_alone_and_does_not_depend_on_the_batch(judge, drawings, monkeypatch):
-    monkeypatch.setattr("reproductions.judge.AT_ONCE", 7)
+    monkeypatch.setattr("reproductions.drawn.judge.AT_ONCE", 7)
     judge.train()
     before = {name: value.clone() for name, value in judge.state_dict().items()}
     read = judge.read(drawings.images)

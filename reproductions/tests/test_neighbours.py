@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from reproductions import neighbours
-from reproductions.neighbours import illustration, nearest
+from reproductions.reporting import neighbours
+from reproductions.reporting.neighbours import illustration, nearest
 
 
 def pictures(seed: int, number: int, side: int = 8) -> torch.Tensor:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reproductions.compare import CompareOptions, compare
-from reproductions.findings import Illustration, RowResult
-from reproductions.grids import grid, png
+from reproductions.commands.compare import CompareOptions, compare
 from reproductions.report import write_report
+from reproductions.reporting.findings import Illustration, RowResult
+from reproductions.reporting.grids import grid, png
 from reproductions.tests.test_report import measured, pictures, report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -9,14 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reproductions import charts, costs, figure4, figure5, sampled_rows, table2, table3
+from reproductions import costs, figure4, figure5, sampled_rows, table2, table3
 from reproductions.artefacts import Desk, Stage, plain, upstream
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
 from reproductions.experiment import Context, DirectContext, Family, Model
-from reproductions.findings import RowResult, summarise
 from reproductions.modelling import Ground
 from reproductions.picture_tables import grounds_of, names_of, sizes_named
+from reproductions.reporting import charts
+from reproductions.reporting.findings import RowResult, summarise
 from reproductions.runner import Silence
 from reproductions.stages import painting, scoring, timing
 from reproductions.stages.autoencoding import PRESETS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reproductions import pictures
-from reproductions.pictures import BadPicture, decode, fit
+from reproductions.gathering import pictures
+from reproductions.gathering.pictures import BadPicture, decode, fit
 
 RED = (200, 30, 40)
 

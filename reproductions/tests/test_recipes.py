@@ -14,14 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from reproductions import frozen_texts, recipe_names
+from reproductions import frozen_texts
 from reproductions.artefacts import Desk
+from reproductions.commands import recipe_names
+from reproductions.commands.denoiser_options import DenoiserOptions
+from reproductions.commands.denoisers import plan_continuous, plan_discrete, train_continuous, train_discrete
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.denoiser_options import DenoiserOptions
-from reproductions.denoiser_recipes import LATENTS, TOKENS, told_by
-from reproductions.denoisers import plan_continuous, plan_discrete, train_continuous, train_discrete
 from reproductions.located import Located
+from reproductions.recipes.denoiser_recipes import LATENTS, TOKENS, told_by
 from reproductions.runner import Silence
 from reproductions.settings import Distance, Solver, TextEncoder
 from reproductions.stages import denoising, latent_denoising, preparing, texts, token_denoising

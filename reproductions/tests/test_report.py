@@ -16,9 +16,11 @@ from PIL import Image
 from scipy import stats
 
 from reproductions.collect import over_seeds
-from reproductions.curves import panels, smoothed, thinned
-from reproductions.energy import Energy
-from reproductions.findings import (
+from reproductions.report import html as page
+from reproductions.report import table, write_report
+from reproductions.reporting.curves import panels, smoothed, thinned
+from reproductions.reporting.energy import Energy
+from reproductions.reporting.findings import (
     Better,
     Cost,
     Curve,
@@ -30,11 +32,9 @@ from reproductions.findings import (
     differences,
     summarise,
 )
-from reproductions.grids import comparison_grid, fitting_scale, grid, png
-from reproductions.markdown import markdown
-from reproductions.numerals import count, duration, figure, interval, signed
-from reproductions.report import html as page
-from reproductions.report import table, write_report
+from reproductions.reporting.grids import comparison_grid, fitting_scale, grid, png
+from reproductions.reporting.markdown import markdown
+from reproductions.reporting.numerals import count, duration, figure, interval, signed
 
 CAPTIONS = ["a big red circle", 'a <b>"bold"</b> & daring | square', "a small cyan triangle", "a long caption " * 12]
 FRECHET = MetricInfo("FID[shapes]", Better.LOWER, "Frechet distance between the judge's features.")
@@ -417,6 +417,8 @@ def test_markdown_of_a_table_without_runs():
         (12.3456, "12.35"),
         (0.98765, "0.988"),
         (-0.00456, "−0.0046"),
+        (0.00996, "0.010"),
+        (0.0000996, "0.00010"),
         (math.inf, "not finite"),
     ],
 )

@@ -12,22 +12,23 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from reproductions import generation, training
+from reproductions import training
 from reproductions.artefacts import Desk, plain
+from reproductions.commands import generation
+from reproductions.commands.denoiser_options import ContinuousOptions
+from reproductions.commands.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
+from reproductions.commands.restorers import plan, train
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.denoiser_options import ContinuousOptions
-from reproductions.denoiser_recipes import LATENTS
-from reproductions.generation_options import InpaintOptions, SampleOptions, UpscaleOptions
-from reproductions.restorers import plan, train
+from reproductions.loop.streams import stream
+from reproductions.recipes.denoiser_recipes import LATENTS
+from reproductions.recipes.tasks import Inpainting, SuperResolution
 from reproductions.stages import beside, coding, latent_denoising, restoring
 from reproductions.stages.autoencoding import PRESETS, to_bytes, to_signed
 from reproductions.stages.continuous import Condition, ForwardProcess, schedule
 from reproductions.stages.evaluating import NARROW, REPAINT_MASKS, WIDE, draw_masks
 from reproductions.stages.generating import Asked, opened
 from reproductions.stages.restoring import Restoring, bicubic, mean_colour
-from reproductions.streams import stream
-from reproductions.tasks import Inpainting, SuperResolution
 from reproductions.tests.tracks import Track
 from reproductions.trained_runs import restored, trained_run
 

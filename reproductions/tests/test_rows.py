@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reproductions import rows
-from reproductions.rows import Rows
+from reproductions.gathering import rows
+from reproductions.gathering.rows import Rows
 
 NUMBER = 12
 LATENTS = {

@@ -14,15 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from reproductions import __main__, training
 from reproductions.artefacts import Desk
+from reproductions.commands.denoiser_options import DiscreteOptions, ScaleOptions
+from reproductions.commands.generation import inpaint, sample
+from reproductions.commands.generation_options import InpaintOptions, SampleOptions
+from reproductions.commands.scale_denoisers import plan_imagebart, train_imagebart
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.denoiser_options import DiscreteOptions, ScaleOptions
-from reproductions.edit_masks import UpperHalf, Window
-from reproductions.generation import inpaint, sample
-from reproductions.generation_options import InpaintOptions, SampleOptions
-from reproductions.scale_denoisers import plan_imagebart, train_imagebart
-from reproductions.scale_recipes import chain, fitted, preset_of
-from reproductions.scale_study import plan_study, study_imagebart
+from reproductions.drawn.edit_masks import UpperHalf, Window
+from reproductions.recipes.scale_recipes import chain, fitted, preset_of
 from reproductions.stages import scale_costs, scale_denoising
 from reproductions.stages.autoencoding import PRESETS
 from reproductions.stages.captioning import BytePairs
@@ -31,6 +30,7 @@ from reproductions.stages.evaluating import EXPAND, draw_masks
 from reproductions.stages.generating import Asked, Opened, opened
 from reproductions.stages.scale_editing import Editing, keeps
 from reproductions.stages.scale_walks import Walk
+from reproductions.studies.scale_study import plan_study, study_imagebart
 from reproductions.tests.tracks import Track
 from reproductions.text_to_image import samples
 from reproductions.trained_runs import trained_run

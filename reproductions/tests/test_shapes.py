@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproductions.drawing import (
+from reproductions.drawn.drawing import (
     CROSS_HALF_WIDTH,
     DIAMOND_HALF_DIAGONAL,
     RING_HALF_WIDTH,
@@ -29,8 +29,8 @@ from reproductions.drawing import (
     triangle,
     uniforms,
 )
-from reproductions.shapes import SETS, SHAPES, SHAPES_HARD
-from reproductions.vocabulary import ABSENT, as_attributes
+from reproductions.drawn.shapes import SETS, SHAPES, SHAPES_HARD
+from reproductions.drawn.vocabulary import ABSENT, as_attributes
 
 AREAS = {
     circle: math.pi,

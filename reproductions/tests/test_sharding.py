@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.torch_version import TorchVersion
 
-from reproductions import sharding, training
-from reproductions.averages import Average, hollow, made_of
+from reproductions import training
+from reproductions.loop import sharding
+from reproductions.loop.averages import Average, hollow, made_of
 from reproductions.stages.autoencoding import KLAutoencoder
 from reproductions.stages.continuous import DiT, UNet
 from reproductions.stages.discrete import TokenTransformer

@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor
 
-from reproductions.plateau import Plateau
-from reproductions.shares import Share, shares
-from reproductions.steps import AdversarialStep, GradientStep, TrainingSettings
+from reproductions.loop.plateau import Plateau
+from reproductions.loop.shares import Share, shares
+from reproductions.loop.steps import AdversarialStep, GradientStep, TrainingSettings
 from reproductions.training import train
 
 DRAWS: dict[str, Callable[[int, torch.Generator], Tensor]] = {

@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 
 from reproductions import profiles
 from reproductions.artefacts import upstream
-from reproductions.command import describe
+from reproductions.commands.command import describe
 from reproductions.data import DataSettings, Split
 from reproductions.experiment import Context
 from reproductions.pipeline import plan
 from reproductions.profiles import PROFILES
+from reproductions.recipes.tasks import SuperResolution
 from reproductions.reproduce import parse_seeds, profile_named, reproduce, rows_of
 from reproductions.table1 import TABLE
-from reproductions.tasks import SuperResolution
 from reproductions.tests.runs import finish, start
 from reproductions.text_to_image import held_out_captions
 

@@ -11,11 +11,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from reproductions import ranks, training
-from reproductions.averages import Average
-from reproductions.history import History
-from reproductions.plateau import Plateau, PlateauRate
-from reproductions.steps import GradientStep, TrainingSettings
-from reproductions.streams import shuffled, stream
+from reproductions.loop.averages import Average
+from reproductions.loop.history import History
+from reproductions.loop.plateau import Plateau, PlateauRate
+from reproductions.loop.steps import GradientStep, TrainingSettings
+from reproductions.loop.streams import shuffled, stream
 from reproductions.training import train
 
 SETTINGS = TrainingSettings(samples=80, batch=4, learning_rate=1e-2, warmup=8, ema=0.9, log_every=3, seed=7)

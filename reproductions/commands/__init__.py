@@ -1,0 +1,1 @@
+"""`conprediff train`, `sample`, `inpaint`, `upscale`, `evaluate` and `compare`."""

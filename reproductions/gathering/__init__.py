@@ -1,0 +1,1 @@
+"""Pictures from where they lie, to splits that a training reads."""

@@ -1,0 +1,1 @@
+"""How much of everything, and how: networks, trainings and samplers by name."""

@@ -1,0 +1,1 @@
+"""`conprediff study`: one question each."""
