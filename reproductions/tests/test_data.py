@@ -1,93 +1,28 @@
 """Data sets made here, read back, and compared with what was put into them."""
 
 import hashlib
-import io
-import json
 import os
-import subprocess
-import sys
-import tarfile
-import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from reproductions import data
-from reproductions.data import DataSettings, Split, Splits, check, fingerprint
+from reproductions.data import Split, check, fingerprint
 from reproductions.drawn.shapes import SETS
-from reproductions.gathering import data_presets, reading, sources
-from reproductions.gathering.uncaptioned import check_pictures, load_pictures
-from reproductions.modelling import title_of
-from reproductions.table_profiles import PAPER_NAMES, paper_name
+from reproductions.tests.datasets_made import (
+    colour,
+    load,
+    picture,
+    seen,
+    settings,
+    write_folder,
+    write_parquet,
+)
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture(autouse=True)
-def datasets_cache(tmp_path, monkeypatch):
-    from datasets import config
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(config, "HF_DATASETS_OFFLINE", True, raising=False)
-
-
-def load(settings: DataSettings, **options) -> Splits:
-    return data.load(settings, Path(tempfile.mkdtemp()), **options)
-
-
-def colour(index: int) -> tuple[int, int, int]:
-    return 10 * index % 256, 255 - 10 * index % 256, 7 * index % 256
-
-
-def picture(index: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (20, 12), colour(index)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def settings(name, **changes) -> DataSettings:
-    return DataSettings(**{"name": str(name), "resolution": 8, "train_size": 100, "held_out_size": 50, **changes})
-
-
-def write_parquet(path: Path, indices, **columns) -> Path:
-    import datasets
-
-    content = {"image": [{"bytes": picture(i), "path": f"{i}.png"} for i in indices], **columns}
-    features = datasets.Features({"image": datasets.Image(), **{k: _feature(v) for k, v in columns.items()}})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(content, features=features).to_parquet(path)
-    return path
-
-
-def _feature(values):
-    import datasets
-
-    if isinstance(values[0], list):
-        return datasets.List(datasets.Value("string")) if hasattr(datasets, "List") else [datasets.Value("string")]
-    return datasets.Value("string") if isinstance(values[0], str) else datasets.Value("int64")
-
-
-def write_folder(folder: Path, count: int, caption=lambda i: f"picture {i}") -> Path:
-    folder.mkdir(parents=True)
-    lines = []
-    for index in range(count):
-        (folder / f"{index:03}.png").write_bytes(picture(index))
-        lines.append(json.dumps({"file_name": f"{index:03}.png", "text": caption(index)}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def seen(split: Split) -> dict[str, tuple[int, ...]]:
-    """First caption -> colour of the picture."""
-    return {
-        several[0]: tuple(image[:, 4, 4].tolist()) for several, image in zip(split.captions, split.images, strict=True)
-    }
 
 
 # --- drawn sets and digits
@@ -203,13 +138,6 @@ def test_one_parquet_file_is_enough_and_columns_can_be_chosen(tmp_path):
 
 
 # --- bad files
-
-
-@pytest.fixture
-def rotten(tmp_path):
-    folder = write_folder(tmp_path / "pictures", 20, lambda i: " " if i == 5 else f"picture {i}")
-    (folder / "003.png").write_bytes(picture(3)[:60])
-    return folder
 
 
 def test_bad_files_are_all_named_at_once(rotten):
@@ -351,243 +279,3 @@ def test_published_layouts_are_read(name, pictures):
     splits = load(settings(SHARED / name, train_size=2_000, held_out_size=200))
     assert len(splits.train.captions) + len(splits.held_out.captions) == pictures
     assert splits.bad == ()
-
-
-# --- shards
-
-
-def write_shard(path: Path, indices, **beside) -> Path:
-    """A WebDataset shard: pictures with what stands beside each, by suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for i in indices:
-            contents = {"png": picture(i), **{suffix: make(i).encode() for suffix, make in beside.items()}}
-            for suffix, content in contents.items():
-                member = tarfile.TarInfo(f"{i:05}.{suffix}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def caption(index: int) -> str:
-    return f"picture {index}"
-
-
-def test_shards_are_read_by_pattern_folder_and_file(tmp_path):
-    """Oracle: what was put into them."""
-    for number in range(3):
-        write_shard(tmp_path / "shards" / f"{number:05}.tar", range(4 * number, 4 * number + 4), txt=caption)
-    everything = {f"picture {i}": colour(i) for i in range(12)}
-    for name in (tmp_path / "shards" / "{00000..00002}.tar", tmp_path / "shards"):
-        splits = load(settings(name))
-        assert seen(splits.train) | seen(splits.held_out) == everything
-    pattern = settings(tmp_path / "shards" / "{00001..00002}.tar")
-    splits = load(pattern)
-    assert {*seen(splits.train), *seen(splits.held_out)} == {f"picture {i}" for i in range(4, 12)}
-    assert fingerprint(pattern) != fingerprint(settings(tmp_path / "shards"))
-    assert len(load(settings(tmp_path / "shards" / "00000.tar")).train.captions) == 3
-
-
-def test_captions_of_shards_may_stand_in_json(tmp_path):
-    write_shard(tmp_path / "train-0.tar", range(3), json=lambda i: json.dumps({"caption": f"picture {i}", "seen": i}))
-    write_shard(tmp_path / "val-0.tar", [3], json=lambda i: json.dumps({"caption": f"picture {i}", "seen": i}))
-    splits = load(settings(tmp_path))
-    assert seen(splits.train) == {f"picture {i}": colour(i) for i in range(3)}
-    assert seen(splits.held_out) == {"picture 3": colour(3)}
-
-
-def test_missing_and_empty_shards_are_told(tmp_path):
-    write_shard(tmp_path / "00000.tar", [0], txt=caption)
-    with pytest.raises(FileNotFoundError, match="2 of 3 shards are not there: 00001.tar, 00002.tar"):
-        check(settings(tmp_path / "{00000..00002}.tar"))
-    with pytest.raises(ValueError, match="write the smaller number first"):
-        check(settings(tmp_path / "{2..1}.tar"))
-    write_shard(tmp_path / "bare" / "0.tar", [0, 1])
-    with pytest.raises(ValueError, match="no captions found"):
-        check(settings(tmp_path / "bare" / "0.tar"))
-    (tmp_path / "broken.tar").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="cannot be read"):
-        check(settings(tmp_path / "broken.tar"))
-
-
-def test_shards_are_read_as_the_same_pictures_in_a_folder_are(tmp_path):
-    """Oracle: the folder, which `datasets` reads; the digest is of all pixels and captions in their order."""
-    folder = settings(write_folder(tmp_path / "pictures", 20), seed=3)
-    write_shard(tmp_path / "shards" / "-empty.tar", [])
-    for number in range(3):
-        write_shard(tmp_path / "shards" / f"{number}.tar", range(20)[number * 7 : number * 7 + 7], txt=caption)
-    assert load(settings(tmp_path / "shards", seed=3)).digest == load(folder).digest
-
-
-def test_bad_rows_of_shards_are_named_by_shard_and_file(tmp_path):
-    def said(index: int) -> str:
-        return "{" if index == 2 else json.dumps({"captions": [] if index == 5 else [f"a {index}", "b"]})
-
-    write_shard(tmp_path / "a.tar", range(4), json=said)
-    write_shard(tmp_path / "b.tar", range(4, 8), json=said)
-    splits = load(settings(tmp_path, max_bad=2))
-    assert {(bad.where, bad.reason) for bad in splits.bad} == {
-        ("a.tar/00002.png", "empty caption"),
-        ("b.tar/00005.png", "empty caption"),
-    }
-    assert {*splits.train.captions, *splits.held_out.captions} == {(f"a {i}", "b") for i in (0, 1, 3, 4, 6, 7)}
-
-
-def test_shards_of_a_hub_have_the_usual_columns(tmp_path, monkeypatch):
-    import datasets
-
-    shard = write_shard(tmp_path / "0.tar", range(4), json=lambda i: json.dumps({"caption": f"picture {i}"}), cls=str)
-    opened = datasets.load_dataset("webdataset", data_files={"train": str(shard)}, cache_dir=str(tmp_path))
-    monkeypatch.setattr("datasets.load_dataset", lambda name, revision: opened)
-    rows = sources.open_hub("owner/name", None)["train"]
-    assert {"image", "text", "label"} <= {*rows.features} and rows["text"] == [f"picture {i}" for i in range(4)]
-
-
-# --- sets larger than memory
-
-
-class Killed(BaseException):
-    """What nothing catches."""
-
-
-@pytest.mark.parametrize("kind", ["folder", "shards", "labelled"])
-def test_a_killed_reading_goes_on_and_ends_equal(kind, tmp_path, monkeypatch):
-    """Oracles: a reading that nobody killed, and what safetensors writes of the same pictures; one picture is torn."""
-    monkeypatch.setattr(reading, "AT_ONCE", 3)
-    source, read = _source(kind, tmp_path)
-
-    def stopping(at: int):
-        def progress(rows, total: int, done: int):
-            begun.append((total, done))
-            for count, row in enumerate(rows, done):
-                if count == at:
-                    raise Killed
-                yield row
-
-        return progress
-
-    begun: list[tuple[int, int]] = []
-    whole = read(source, tmp_path / "whole", progress=lambda rows, total, done: rows)
-    for at in (8, 11, 17):
-        with pytest.raises(Killed):
-            read(source, tmp_path / "killed", progress=stopping(at))
-    again = read(source, tmp_path / "killed", progress=stopping(-1))
-    assert begun == [(18, 0), (18, 6), (18, 9), (18, 15), (2, 0)]
-    assert again.digest == whole.digest and again.bad == whole.bad and len(whole.bad) == 1
-    for split in ("train", "held_out"):
-        Split(*(getattr(getattr(whole, split), name) for name in ("images", "captions", "attributes"))).save(
-            tmp_path / "expected"
-        )
-        for name in ("pictures.safetensors", "captions.json"):
-            expected = (tmp_path / "expected" / name).read_bytes()
-            assert (tmp_path / "whole" / split / name).read_bytes() == expected
-            assert (tmp_path / "killed" / split / name).read_bytes() == expected
-
-
-def _source(kind: str, folder: Path):
-    """Twenty pictures, the fourth torn, and what reads them."""
-    if kind == "labelled":
-        import datasets
-
-        names = datasets.ClassLabel(names=["even", "odd"])
-        features = datasets.Features({"image": datasets.Image(), "label": names})
-        images = [{"bytes": picture(i)[: 60 if i == 3 else None], "path": None} for i in range(20)]
-        rows = datasets.Dataset.from_dict({"image": images, "label": [i % 2 for i in range(20)]}, features=features)
-        rows.to_parquet(folder / "all.parquet")
-        return settings(folder / "all.parquet", max_bad=1), partial(load_pictures, label="label")
-    if kind == "folder":
-        write_folder(folder / "pictures", 20)
-        (folder / "pictures" / "003.png").write_bytes(picture(3)[:60])
-        return settings(folder / "pictures", max_bad=1), data.load
-    for number in range(4):
-        say = {"txt": lambda i: " " if i == 3 else caption(i)}
-        write_shard(folder / "shards" / f"{number}.tar", range(5 * number, 5 * number + 5), **say)
-    return settings(folder / "shards", max_bad=1), data.load
-
-
-def test_what_was_read_is_not_kept_where_too_much_is_bad(rotten, tmp_path):
-    with pytest.raises(ValueError, match="--max-bad 2"):
-        data.load(settings(rotten), tmp_path / "read")
-    assert not [file for file in (tmp_path / "read").rglob("*") if file.is_file()]
-
-
-MEASURED = """
-import resource, sys
-from pathlib import Path
-from reproductions.data import DataSettings, load
-
-def read(name):
-    load(DataSettings(name=name, resolution=128, train_size=9999, held_out_size=8), Path(name).with_suffix(".read"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-print(*map(read, sys.argv[1:]))
-"""
-
-
-def test_memory_does_not_grow_with_the_set(tmp_path):
-    """Peaks of one process that reads 100 pictures, 200, and four times as many; 600 are 28 MiB at 128 pixels."""
-    for count in (100, 200, 800):
-        for first in range(0, count, 100):
-            write_shard(tmp_path / str(count) / f"{first:04}.tar", range(first, first + 100), txt=caption)
-    command = [sys.executable, "-c", MEASURED, *(str(tmp_path / str(count)) for count in (100, 200, 800))]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    _, twice, many = map(int, told.stdout.split())
-    scale = 1 << 10 if sys.platform == "darwin" else 1
-    assert (many - twice) / scale < 8 << 10
-
-
-# --- presets
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """A preset of eight pictures and two, with two captions each."""
-    presets = {**data_presets.DATA_PRESETS, "tiny": data_presets.Preset("Tiny", 8, 2, several=2, side=12)}
-    monkeypatch.setattr(data_presets, "DATA_PRESETS", presets)
-
-
-def write_tiny(folder: Path, train: int, test: int, captions: int = 2) -> str:
-    for name, indices in (("train", range(train)), ("test", range(train, train + test))):
-        several = [[f"picture {i}", f"again {i}"][:captions] for i in indices]
-        write_parquet(folder / f"{name}.parquet", indices, captions=several)
-    return f"tiny={folder}"
-
-
-def test_a_preset_that_is_whole_is_read_like_its_place(tiny, tmp_path):
-    name = write_tiny(tmp_path / "set", 8, 2)
-    assert fingerprint(settings(name)) == fingerprint(settings(tmp_path / "set"))
-    assert load(settings(name)).digest == load(settings(tmp_path / "set")).digest
-    assert title_of(name) == "Tiny"
-    one = write_parquet(tmp_path / "all.parquet", range(10), captions=[["a", "b"]] * 10)
-    check(settings(f"tiny={one}"))
-
-
-def test_what_is_wrong_with_a_preset_is_named(tiny, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"set is not Tiny.*'train': 7 pictures; expected 8.*'test': 3 .*expected 2"):
-        check_all(write_tiny(tmp_path / "set", 7, 3))
-    with pytest.raises(ValueError, match=r"8 of the rows looked at have too few captions, row 0 has 1; expected at"):
-        check_all(write_tiny(tmp_path / "mute", 8, 2, captions=1))
-    lone = write_parquet(tmp_path / "lone.parquet", range(9), captions=[["a", "b"]] * 9)
-    with pytest.raises(ValueError, match=r"one split 'train' of 9 pictures; expected 10, or 8"):
-        check_all(f"tiny={lone}")
-    presets = {**data_presets.DATA_PRESETS, "tiny": data_presets.Preset("Tiny", 8, 2, labels=True, side=13)}
-    monkeypatch.setattr(data_presets, "DATA_PRESETS", presets)
-    with pytest.raises(ValueError, match=r"no column 'label'.*too few pixels on the short side, row 0 has 12;"):
-        check_all(f"tiny={tmp_path / 'mute'}")
-
-
-def check_all(name: str) -> None:
-    try:
-        check_pictures(settings(name))
-    except ValueError as error:
-        raise ValueError(str(error).replace("\n", " ")) from error
-
-
-def test_presets_want_a_place():
-    with pytest.raises(ValueError, match="coco=PATH"):
-        check(settings("coco"))
-    with pytest.raises(ValueError, match="no preset is called 'coca'; did you mean coco=/x"):
-        check(settings("coca=/x"))
-    with pytest.raises(FileNotFoundError, match="no such file or folder: /nowhere"):
-        check(settings("ffhq=/nowhere"))
-    assert {paper_name(preset.title) for preset in data_presets.DATA_PRESETS.values()} > {*PAPER_NAMES}
