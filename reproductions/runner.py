@@ -28,6 +28,7 @@ from tqdm import tqdm
 from reproductions import ranks
 from reproductions.artefacts import Desk, Stage, begin, finish, receipt, upstream, write_json
 from reproductions.loop import room
+from reproductions.loop.checkpoints import clear
 
 ATTEMPTS = "attempts.json"
 OPTIMISER = "torch._dynamo"  # what the first optimiser of a process imports, in seconds
@@ -239,6 +240,7 @@ def _attempt(stage: Stage, out: Path, track: Bar) -> dict[str, Any]:
     desk = Desk(folder, stage.settings, inputs, Clock(track.title, track.slot), board, ranks=together)
     with _room(folder):
         stage.run(desk)
+        clear(folder)
         (folder / ATTEMPTS).unlink(missing_ok=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         finish(stage, root, {"seconds": sum(attempts) + time.monotonic() - started, "peak_mib": peak})

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions import ranks
 from reproductions.artefacts import Desk
-from reproductions.loop.checkpoints import clear, resume, resumed, save
+from reproductions.loop.checkpoints import resume, resumed, save
 from reproductions.loop.history import History
 from reproductions.loop.shares import Batch, given, shares
 from reproductions.loop.steps import Step, StepType, TrainingSettings
@@ -43,7 +43,7 @@ def train(
 
     batch: indices of a set of `length` examples -> what `step` takes; each rank takes its share of the global batch,
     where gradients are accumulated in parts. Checkpoints go to `folder` every few seconds, complete or not at all; the
-    newest one is where the next call goes on.
+    newest one is where the next call goes on. It stays when all steps are taken, until what was trained is written.
     Every `settings.log_every` steps the terms' means since the last time go to `log` and to `History`.
 
     Raises:
@@ -70,12 +70,11 @@ def train(
                 )
             log(index + 1, means)
         yield index, history.last
-        if index + 1 < settings.steps and due(saved, accelerator, logged=logged):
+        if due(saved, accelerator, logged=logged):
             save(accelerator, folder, index + 1, settings)
             saved = time.monotonic()
     if accelerator.is_main_process:
         (folder / "curves.json").write_text(json.dumps(history.rows))
-        clear(folder)
 
 
 def due(saved: float, accelerator: Accelerator, *, logged: bool) -> bool:

@@ -93,6 +93,6 @@ def resumed(folder: Path) -> int:
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of a training that is complete."""
+    """Remove the checkpoints of a training whose result is written."""
     for path in folder.glob("checkpoint*"):
         shutil.rmtree(path, ignore_errors=True)

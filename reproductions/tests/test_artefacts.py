@@ -29,6 +29,15 @@ def fail(desk: Desk) -> None:
     raise ValueError("the column 'text' is missing")
 
 
+def stumble(desk: Desk) -> None:
+    kept = desk.folder / "checkpoint-000000004"
+    trained = kept.exists()
+    kept.mkdir(exist_ok=True)
+    if not trained:
+        raise ValueError("killed while what was trained is written")
+    write(desk)
+
+
 TWO, THREE = Stage("two", write, Number(2)), Stage("three", write, Number(3))
 SUM = Stage("sum", add, None, {"a": TWO, "b": THREE})
 
@@ -80,3 +89,12 @@ def test_a_failing_stage_says_which_and_why(tmp_path: Path) -> None:
 
 def test_upstream_names_inputs_first_and_once() -> None:
     assert [stage.name for stage in upstream([SUM, TWO])] == ["two", "three", "sum"]
+
+
+def test_checkpoints_stay_until_what_was_trained_is_written(tmp_path: Path) -> None:
+    trained = Stage("trained", stumble, Number(1))
+    with pytest.raises(StageFailed, match="killed while"):
+        run([trained], tmp_path, workers=0, threads=1)
+    run([trained], tmp_path, workers=0, threads=1)
+    files = {path.name for path in trained.folder(tmp_path / "stages").iterdir()}
+    assert files == {"value.txt", "stage.json"}

@@ -64,7 +64,10 @@ def test_an_interrupted_run_ends_bit_identical(settings, tmp_path: Path, monkeyp
         assert torch.equal(value, resumed.result.state_dict()[name]), name
     curves = [(tmp_path / run / "curves.json").read_text() for run in ("whole", "killed")]
     assert curves[0] == curves[1]
-    assert not list((tmp_path / "killed").glob("checkpoint*"))
+    again, steps = start(tmp_path / "killed", settings)
+    assert list(steps) == []
+    assert all(torch.equal(value, again.result.state_dict()[name]) for name, value in whole.result.state_dict().items())
+    assert (tmp_path / "killed" / "curves.json").read_text() == curves[0]
     if settings.plateau is not None:
         assert whole.slowed.scale < 1
         assert whole.slowed.scale == resumed.slowed.scale
