@@ -11,11 +11,12 @@ from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import DataSettings, fingerprint
 from reproductions.experiment import Context
 from reproductions.frozen_texts import caption_stages
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.profiles import Profile
 from reproductions.recipes.denoiser_recipes import told_by
 from reproductions.recipes.tasks import SuperResolution, Task
 from reproductions.settings import Continuous
-from reproductions.stages import coding, conditions, denoising, equipping, latent_denoising, preparing, restoring
+from reproductions.stages import coding, denoising, equipping, latent_denoising, preparing, restoring
 from reproductions.stages.latent_denoising import Training, Walk
 
 
@@ -45,7 +46,7 @@ def stages(
     base_inputs, larger_inputs = {"data": pictures, **words}, {"data": source, **words}
     drawn = _train(f"{name.replace(' seed', ' small seed')} train", base, cascade.side, base_inputs, context)
     enlarged = _train(f"{name.replace(' seed', ' enlarging seed')} train", larger, data.resolution, larger_inputs)
-    drawing = denoising.Sampling(base, _walk(base), number, conditions.HELD_OUT, batch, seed)
+    drawing = denoising.Sampling(base, _walk(base), number, HELD_OUT, batch, seed)
     shape = (3, cascade.side, cascade.side)
     samples = Stage(
         f"{name} small sample",

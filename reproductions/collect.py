@@ -12,6 +12,7 @@ from torch import Tensor
 from reproductions.artefacts import Stage, plain, upstream
 from reproductions.data import DataSettings, Split
 from reproductions.experiment import Row, Table
+from reproductions.gathering.splits import HELD_OUT, TRAIN
 from reproductions.loop.steps import TrainingSettings
 from reproductions.pipeline import Plan, Run
 from reproductions.profiles import Profile
@@ -46,7 +47,7 @@ def collect(
     """Everything that the report of a finished table says."""
     root = out / "stages"
     facts = json.loads((planned.data.folder(root) / "facts.json").read_text())
-    held_out = Split.load(planned.data.folder(root) / "held_out")
+    held_out = Split.load(planned.data.folder(root) / HELD_OUT)
     rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in table.rows]
     metrics = metrics_of(rows)
     first = {name: next(iter(runs.values())) for name, runs in planned.runs.items()}
@@ -80,7 +81,7 @@ def collect(
 
 def _nearest(planned: Plan, held_out: Split, first: Mapping[str, Run], root: Path) -> Illustration:
     """The training pictures that the samples of each row are nearest to."""
-    training = Split.load(planned.data.folder(root) / "train").images
+    training = Split.load(planned.data.folder(root) / TRAIN).images
     samples = {name: load_file(run.images.folder(root) / "images.safetensors")["images"] for name, run in first.items()}
     return neighbours.illustration("nearest", neighbours.TITLE, training, held_out.images, samples)
 

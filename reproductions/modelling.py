@@ -13,6 +13,7 @@ from reproductions.conditioning import Conditioning
 from reproductions.data import DataSettings
 from reproductions.experiment import AnyContext, DirectContext, Family, Model
 from reproductions.gathering.data_presets import preset_of
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.steps import TrainingSettings
 from reproductions.recipes.denoiser_recipes import told_by
 from reproductions.recipes.scale_recipes import chain
@@ -20,7 +21,6 @@ from reproductions.settings import FirstStage
 from reproductions.stages import (
     autoencoding,
     coding,
-    conditions,
     denoising,
     equipping,
     latent_denoising,
@@ -166,9 +166,7 @@ class Ground:
         trained, name = self.trained(model, seed), self._name(f"{self.name_of(model)} seed {seed}")
         profile = self.sizes.profile
         walk = self.walk(model.family)
-        drawing = denoising.Sampling(
-            trained.training, walk, profile.samples, conditions.HELD_OUT, profile.sampling_batch, seed
-        )
+        drawing = denoising.Sampling(trained.training, walk, profile.samples, HELD_OUT, profile.sampling_batch, seed)
         draw, cost = self._drawing(model.family, drawing)
         sample = Stage(f"{name} sample", draw, drawing, trained.inputs, cost=cost, shared=True)
         decoding = {key: trained.inputs[key] for key in ("autoencoder", "clean") if key in trained.inputs}

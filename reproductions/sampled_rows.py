@@ -9,11 +9,11 @@ from torch import Tensor
 from reproductions.artefacts import Stage
 from reproductions.data import Split
 from reproductions.experiment import Family, Model, Row
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
 from reproductions.reporting import neighbours
 from reproductions.reporting.findings import Illustration
-from reproductions.stages import conditions
 from reproductions.table_report import SHOWN, pictures, training_pictures, wall
 
 OF_LATENTS = {Family.LDM, Family.DIT}
@@ -84,5 +84,5 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
 def nearest(name: str, ground: Ground, root: Path, drawn: Mapping[str, Tensor]) -> Illustration:
     """The training pictures that what was drawn is nearest to."""
     training = training_pictures(ground, root, neighbours.TRAINING)
-    held_out = Split.load(ground.data.folder(root) / conditions.HELD_OUT).images
+    held_out = Split.load(ground.data.folder(root) / HELD_OUT).images
     return neighbours.illustration(name, f"{neighbours.TITLE}, {ground.title}", training, held_out, drawn)

@@ -15,12 +15,13 @@ from reproductions.artefacts import Desk, Stage
 from reproductions.costs import Size
 from reproductions.data import Split
 from reproductions.experiment import Context, Family, Kind, Model, Row, Table
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.located import Located
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run, reproduce
 from reproductions.reporting.findings import Better, Illustration
 from reproductions.sampled_rows import OF_LATENTS, model_of, nearest, on
-from reproductions.stages import conditions, latent_denoising, painting, scale_costs, token_denoising
+from reproductions.stages import latent_denoising, painting, scale_costs, token_denoising
 from reproductions.stages.evaluating import REPAINT_MASKS, MaskKind
 from reproductions.table_options import InpaintingTableOptions
 from reproductions.table_profiles import Sizes
@@ -195,7 +196,7 @@ def illustrate(planned: Planned, root: Path) -> list[Illustration]:
 
 def pictures_held_out(ground: Ground, root: Path, number: int) -> Tensor:
     """The first held-out pictures."""
-    return Split.load(ground.data.folder(root) / conditions.HELD_OUT).images[:number]
+    return Split.load(ground.data.folder(root) / HELD_OUT).images[:number]
 
 
 def weights(options: InpaintingTableOptions) -> tuple[Located, ...]:

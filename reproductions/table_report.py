@@ -14,12 +14,12 @@ from reproductions.artefacts import Stage, plain, upstream
 from reproductions.collect import Receipts, cost_of, over_seeds, read, series_of
 from reproductions.data import Split
 from reproductions.experiment import Row, Table
+from reproductions.gathering.splits import TRAIN
 from reproductions.modelling import Ground
 from reproductions.picture_tables import Planned, Run
 from reproductions.reporting import grids
 from reproductions.reporting.findings import Better, Curve, Illustration, Measurement, MetricInfo, Report, RowResult
 from reproductions.reporting.provenance import commit, environment, versions
-from reproductions.stages import conditions
 from reproductions.table_profiles import Sizes
 
 SHOWN = 10
@@ -133,7 +133,7 @@ def pictures(stage: Stage | None, root: Path, number: int = SHOWN) -> Tensor:
 
 def training_pictures(ground: Ground, root: Path, number: int = SHOWN) -> Tensor:
     """The first pictures that the models of a data set learned from."""
-    return Split.load(ground.data.folder(root) / conditions.TRAIN).images[:number]
+    return Split.load(ground.data.folder(root) / TRAIN).images[:number]
 
 
 def wall(name: str, title: str, words: str, rows: Mapping[str, Tensor]) -> Illustration:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.steps import GradientStep
 from reproductions.loop.streams import stream
 from reproductions.settings import Captions, Denoiser
@@ -21,12 +22,6 @@ from reproductions.training import fit
 
 READ = 256
 """Captions that are read at a time."""
-
-
-class TotalLoss(Protocol):
-    """Joins a diffusion loss and the context loss (`stages/context.py`)."""
-
-    def __call__(self, denoising: Any, target: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]: ...
 
 
 class TextToImage(nn.Module):
@@ -133,7 +128,7 @@ def held_out_states(desk: Desk, settings: Captions, number: int) -> Tensor:
     """States (number, l, d) of `held_out_captions`, from the encoder of input "model", or the frozen one."""
     encoder = texts.encoder(desk, settings)
     encoder.load_state_dict(load_file(desk.inputs["model"] / "captions.safetensors"))
-    spoken = held_out_captions(Split.load(desk.inputs["data"] / "held_out"), number)
+    spoken = held_out_captions(Split.load(desk.inputs["data"] / HELD_OUT), number)
     tokens = texts.read(spoken, texts.words(desk, settings)).tokens
     encoder = encoder.eval().to(device())
     with torch.inference_mode():

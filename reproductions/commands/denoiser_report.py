@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from reproductions.artefacts import Stage, plain, write_json
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.reporting import score_table
 from reproductions.reporting.grids import fitting_scale, grid
 from reproductions.reporting.provenance import provenance
@@ -27,7 +28,7 @@ def write_training(out: Path, plan: "Plan", receipts: Mapping[str, Any], command
     write_json(out / f"{plan.kind}.json", found)
     assert plan.samples.images is not None
     images = pictures(plan.samples, out)
-    real = Split.load(plan.data.folder(out / "stages") / "held_out").images
+    real = Split.load(plan.data.folder(out / "stages") / HELD_OUT).images
     grid(images[:SHOWN], COLUMNS, fitting_scale(images, SIDE)).save(out / "samples.png")
     grid(real[:SHOWN], COLUMNS, fitting_scale(real, SIDE)).save(out / "real.png")
     text = markdown(found)

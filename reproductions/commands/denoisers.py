@@ -18,6 +18,7 @@ from reproductions.conditioning import Conditioning, Kind, Reading, check_readab
 from reproductions.costs import Machine
 from reproductions.data import DataSettings, fingerprint
 from reproductions.frozen_texts import caption_stages, spoken_to
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.located import Located
 from reproductions.loop.steps import TrainingSettings
 from reproductions.profiles import Denoiser, has_bf16
@@ -290,7 +291,7 @@ def plan_of(
     if decoding:
         rebuilding = coding.Rebuilding(options.generated)
         ceiling = scored("rebuilt", Stage("rebuilt", coding.rebuild, rebuilding, decoding), options.against)
-    floor = scored("real", None, conditions.HELD_OUT, told.classes)
+    floor = scored("real", None, HELD_OUT, told.classes)
     return Plan(kind, inputs["data"], model, sampled(walk), floor, ceiling, length, walk, sampled, filled)
 
 

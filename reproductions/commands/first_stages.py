@@ -14,6 +14,7 @@ from reproductions.commands.command import carry_out, describe, processes
 from reproductions.commands.first_stage_options import Common, StudyOptions, TrainOptions
 from reproductions.commands.first_stage_report import write_comparison
 from reproductions.data import DataSettings, fingerprint
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.gathering.uncaptioned import check_pictures, load_pictures
 from reproductions.loop.steps import TrainingSettings
 from reproductions.reporting.provenance import provenance
@@ -228,7 +229,7 @@ def _pictures(variants: Mapping[str, Variant], out: Path) -> dict[str, Any]:
 
     root = out / "stages"
     first = next(iter(variants.values()))
-    real = Split.load(first.trained.inputs["data"].folder(root) / "held_out").images
+    real = Split.load(first.trained.inputs["data"].folder(root) / HELD_OUT).images
     found = {
         title: load_file(v.trained.folder(root) / "reconstructions.safetensors")["images"]
         for title, v in variants.items()

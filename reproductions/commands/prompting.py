@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from reproductions.conditioning import Conditioning, Kind
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.stages import conditions, texts
 from reproductions.stages.conditions import Prompts
 from reproductions.stages.generating import Opened
@@ -26,7 +27,7 @@ def for_samples(opened: Opened, number: int, captions: Path | None, only: str | 
             raise ValueError(f"--class: {_trained_for(told)}")
         return _repeated(opened, only, number)
     if captions is None:
-        return conditions.prompts(opened.desk, told, conditions.HELD_OUT, number)
+        return conditions.prompts(opened.desk, told, HELD_OUT, number)
     lines = [line.strip() for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"--captions: {captions} holds no caption; write one in each line")

@@ -18,8 +18,9 @@ from reproductions.commands.denoisers import (
     train_continuous,
 )
 from reproductions.commands.restoration_report import write_restoration
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.recipes.tasks import Inpainting, SuperResolution, Task
-from reproductions.stages import conditions, denoiser_scores, restoring
+from reproductions.stages import denoiser_scores, restoring
 from reproductions.stages.continuous import UNet
 from reproductions.stages.evaluating import REPAINT_MASKS
 from reproductions.stages.latent_denoising import Training, Walk, kind_of
@@ -85,7 +86,7 @@ def plan(options: ContinuousOptions) -> Restoration:
     floor = Stage(
         "real scores",
         denoiser_scores.score,
-        denoiser_scores.Comparing(featuring, conditions.HELD_OUT),
+        denoiser_scores.Comparing(featuring, HELD_OUT),
         {"data": data, "real": real},
     )
     judged = Stage("restored scores", restoring.judge, judging, seen)

@@ -25,9 +25,9 @@ from reproductions.commands.denoisers import (
 )
 from reproductions.commands.scale_report import write_training
 from reproductions.conditioning import Kind
+from reproductions.gathering.splits import TRAIN
 from reproductions.recipes.scale_recipes import captions_of, chain, preset_of
 from reproductions.stages import (
-    conditions,
     denoiser_scores,
     denoising,
     preparing,
@@ -129,6 +129,6 @@ def _scale(training: scale_denoising.Training, scale: int | None, inputs: Mappin
 def _scored(name: str, images: Stage, plan: Plan) -> Scored:
     """Edits of held-out pictures against training pictures, of which no edit has seen a part."""
     featuring = plan.samples.scores.settings.features
-    comparing = denoiser_scores.Comparing(featuring, conditions.TRAIN, metrics=("fid", "kid"))
+    comparing = denoiser_scores.Comparing(featuring, TRAIN, metrics=("fid", "kid"))
     inputs = {name: plan.samples.scores.inputs[name] for name in ("data", "real")}
     return Scored(Stage(f"{name} edit scores", denoiser_scores.score, comparing, {**inputs, "images": images}), images)

@@ -15,14 +15,24 @@ from reproductions.gathering.pictures import BadPicture, decode, fit
 from reproductions.gathering.rows import Rows, forget
 from reproductions.gathering.shards import Shards
 from reproductions.gathering.sources import looks_local, open_hub, open_local, path_of, pool_and_held_out, rows_at
-from reproductions.gathering.splits import PICTURES, BadFile, DataSettings, Split, Splits, digest, write_captions
+from reproductions.gathering.splits import (
+    HELD_OUT,
+    PICTURES,
+    TRAIN,
+    BadFile,
+    DataSettings,
+    Split,
+    Splits,
+    digest,
+    write_captions,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
 AT_ONCE = 64
 LISTED = 20
-TRAIN, HELD_OUT = "train", "held_out"
+PURPOSES = {TRAIN: "for training", HELD_OUT: "to hold out"}
 Progress = Callable[[Iterable[Any], int, int], Iterable[Any]]
 Cells = Mapping[str, Any]
 
@@ -95,7 +105,8 @@ def _usable(parts: Sequence["SplitReader"], settings: DataSettings) -> Sequence[
         require_few([file for part in parts for file in part.bad], settings.max_bad)
         for part in parts:
             if not any(where for where, _ in part.rows.notes()):
-                raise ValueError(f"data: nothing usable is left of the split {part.split!r} of {settings.name}")
+                what = f"{PURPOSES[part.folder.name]} is left of the split {part.split!r} of {settings.name}"
+                raise ValueError(f"data: nothing usable {what}")
     except ValueError:
         for part in parts:
             forget(part.rows.path)

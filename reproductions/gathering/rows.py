@@ -155,6 +155,8 @@ class Rows:
 
     def _used(self, line: bytes, file: BinaryIO) -> int | None:
         """What a line of the journal says was used, None where it is torn or the file does not hold what it says."""
+        if not line.endswith(b"\n"):
+            return None
         try:
             noted = json.loads(line)
         except ValueError:

@@ -16,6 +16,8 @@ PICTURES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff",
 NAMED = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LOOKED_AT = 5
+ANY = "*"
+"""Stands for the suffix of a picture that is the only one of its sample."""
 
 
 def shards(pattern: Path) -> list[Path]:
@@ -39,6 +41,7 @@ def shards(pattern: Path) -> list[Path]:
 class Shards:
     """Rows whose columns are `image`; `text`, of a file or of the JSON; `label`; and other files by their suffix.
 
+    The one picture of a sample is its `image`, whatever its suffix; of several it is that of the first suffix.
     features: type of each column, as `datasets` has them. What is counted here are heads of files, not their content.
     """
 
@@ -72,10 +75,12 @@ class Shards:
 
     def _cell(self, tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], shard: int, name: str) -> Any:
         suffix, _, key = self.columns[name][0].partition(":")
+        if suffix == ANY:
+            suffix = next(filter(_is_picture, members), ANY)
         if suffix not in members:
             return None
         content = _content(tar, members[suffix])
-        if suffix.rsplit(".", 1)[-1] in PICTURES:
+        if _is_picture(suffix):
             return {"bytes": content, "path": str(self.files[shard] / members[suffix].name)}
         return _read(suffix, content, key)
 
@@ -84,16 +89,21 @@ class Shards:
         from datasets import Image, Value  # type: ignore[import-untyped]
 
         found: dict[str, Any] = {}
+        alone = True
         with _opened(self.files[bisect_right(self.ends, 0) % len(self.files)]) as tar:
             for members in islice(_samples_of(tar), LOOKED_AT):
+                alone = alone and sum(map(_is_picture, members)) < 2
                 for suffix, member in members.items():
                     kind = suffix.rsplit(".", 1)[-1]
                     if kind in JSON:
-                        found.update(_keys(suffix, _read(suffix, _content(tar, member), "")))
-                    elif kind in PICTURES:
+                        found = {**dict(_keys(suffix, _read(suffix, _content(tar, member), ""))), **found}
+                    elif _is_picture(suffix):
                         found[suffix] = Image()
                     elif kind in TEXT | NUMBER:
                         found[suffix] = Value("string" if kind in TEXT else "int64")
+        rest = {source: kind for source, kind in found.items() if not isinstance(kind, Image)}
+        if alone and len(rest) < len(found):
+            found = {ANY: Image(), **rest}
         spoken = ["txt", *(f"json:{name}" for name in CAPTION_COLUMNS)]
         usual = {
             "image": next((suffix for suffix, kind in found.items() if isinstance(kind, Image)), None),
@@ -102,6 +112,10 @@ class Shards:
         }
         renamed = {source: name for name, source in usual.items() if source is not None and name not in found}
         return {renamed.get(source, source.replace(":", ".")): (source, found[source]) for source in (*renamed, *found)}
+
+
+def _is_picture(suffix: str) -> bool:
+    return suffix.rsplit(".", 1)[-1] in PICTURES
 
 
 def _keys(suffix: str, content: Any) -> Iterator[tuple[str, Any]]:

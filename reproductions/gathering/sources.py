@@ -30,7 +30,9 @@ def path_of(name: str) -> Path:
 
 
 def files(path: Path) -> list[Path]:
-    """Parquet files of a folder (or the one that `path` is), or else its pictures and metadata, in order of name.
+    """Parquet files or shards of a folder, or the one that `path` is, or else its pictures and metadata, by name.
+
+    A name such as `{00000..00009}.tar` stands for the shards of these numbers.
 
     Raises FileNotFoundError where there is no such path, ValueError where nothing in it can be read.
     """
@@ -179,13 +181,13 @@ def _speaks(feature: Any) -> bool:
 
 
 def captions_of(value: Any, feature: Any) -> tuple[str, ...]:
-    """The captions in one cell: text, several texts, or the name of a label; blank ones are left out."""
+    """The captions in one cell: text, several texts, or the name of a label; what is blank or no text is left out."""
     from datasets import ClassLabel
 
     if isinstance(feature, ClassLabel):
         value = None if value is None or value < 0 else feature.int2str(value).replace("_", " ")
-    several = [value] if isinstance(value, str) else value or []
-    return tuple(text.strip() for text in several if text and text.strip())
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(text.strip() for text in several if isinstance(text, str) and text.strip())
 
 
 def hash_files(root: Path, found: Iterable[Path]) -> str:

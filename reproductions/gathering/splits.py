@@ -14,6 +14,7 @@ from reproductions.artefacts import write_whole
 from reproductions.gathering import rows
 
 PICTURES, CAPTIONS = "pictures.safetensors", "captions.json"
+TRAIN, HELD_OUT = "train", "held_out"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproductions import costs
 from reproductions.artefacts import Desk
-from reproductions.gathering.splits import pictures
+from reproductions.gathering.splits import HELD_OUT, TRAIN, pictures
 from reproductions.loop.steps import AdversarialStep, GradientStep, TrainingSettings
 from reproductions.settings import FirstStage
 from reproductions.stages.codes import BATCH, CLEAN, first_picture, write_codes
@@ -126,7 +126,7 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     """Train on the training images: `autoencoder/`, `reconstructions.safetensors`, `curves.json`."""
     settings: Reconstructing = desk.settings
     training = settings.stage.training
-    images = pictures(desk.inputs["data"] / "train")
+    images = pictures(desk.inputs["data"] / TRAIN)
     torch.manual_seed(training.seed)
     autoencoder = build(kind, settings.stage)
     objective = AutoencoderObjective(autoencoder, settings.stage)
@@ -140,7 +140,7 @@ def _train(kind: type[Autoencoder], desk: Desk) -> None:
     if not desk.leads:
         return
     with torch.inference_mode():
-        held_out = pictures(desk.inputs["data"] / "held_out")[: settings.reconstructions]
+        held_out = pictures(desk.inputs["data"] / HELD_OUT)[: settings.reconstructions]
         rebuilt = through(held_out, lambda x: reconstruct(autoencoder, x), desk)
     autoencoder.cpu().save_pretrained(desk.folder / "autoencoder")
     save_file({"images": rebuilt}, desk.folder / "reconstructions.safetensors")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
 from reproductions.gathering.rows import taken
-from reproductions.gathering.splits import pictures
+from reproductions.gathering.splits import HELD_OUT, TRAIN, pictures
 from reproductions.recipes.tasks import Inpainting, SuperResolution, Task
 from reproductions.stages import conditions
 from reproductions.stages.autoencoding import to_signed
@@ -109,7 +109,7 @@ class Beside:
     def __init__(self, desk: Desk, told: Conditioning, clean: Latents | Pixels, make: Make) -> None:
         self.desk, self.told, self.clean, self.make = desk, told, clean, make
         self.teller = conditions.Teller(desk, told, device())
-        self.images = clean.images if isinstance(clean, Pixels) else pictures(desk.inputs["data"] / conditions.TRAIN)
+        self.images = clean.images if isinstance(clean, Pixels) else pictures(desk.inputs["data"] / TRAIN)
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -122,7 +122,7 @@ class Beside:
         return self.clean.seen(view, indices, generator), Given(self.teller.draw(indices, generator), beside)
 
     def shown(self, number: int) -> conditions.Prompts:
-        images = pictures(self.desk.inputs["data"] / conditions.HELD_OUT)[:number].to(device())
+        images = pictures(self.desk.inputs["data"] / HELD_OUT)[:number].to(device())
         with torch.inference_mode():
             beside = self.make(images, torch.Generator(device()).manual_seed(0))
         told = conditions.of_pictures(self.desk, self.told, len(images))

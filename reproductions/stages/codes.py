@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk
 from reproductions.gathering.rows import Rows, forget, is_whole
-from reproductions.gathering.splits import pictures
+from reproductions.gathering.splits import TRAIN, pictures
 from reproductions.text_to_image import device
 
 BATCH = 256
@@ -30,7 +30,7 @@ def write_codes(
     """
     if is_whole(path):
         return
-    images = pictures(desk.inputs["data"] / "train")
+    images = pictures(desk.inputs["data"] / TRAIN)
     leading = (len(images),) if views is None else (views, len(images))
     batches = [(view, start) for view in range(views or 1) for start in range(0, len(images), BATCH)]
     with torch.inference_mode():
@@ -46,7 +46,7 @@ def write_codes(
 
 def first_picture(desk: Desk) -> Tensor:
     """The first training picture (1, 3, H, W)."""
-    return pictures(desk.inputs["data"] / "train")[:1].to(device())
+    return pictures(desk.inputs["data"] / TRAIN)[:1].to(device())
 
 
 def standardise(raw: Path, clean: Path) -> None:

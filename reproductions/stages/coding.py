@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk
 from reproductions.gathering.rows import is_whole, near, taken
-from reproductions.gathering.splits import pictures
+from reproductions.gathering.splits import TRAIN, pictures
 from reproductions.located import Located
 from reproductions.stages.autoencoding import (
     PRESETS,
@@ -207,7 +207,7 @@ class Pixels:
     """Pictures (3, H, W) in [-1, 1]."""
 
     def __init__(self, folder: Path, where: torch.device, *, flip: bool) -> None:
-        self.images = near(pictures(folder / "train"), where)
+        self.images = near(pictures(folder / TRAIN), where)
         self.flip = flip
         self.shape = tuple(self.images.shape[1:])
 

@@ -11,12 +11,10 @@ from reproductions import conditioning, text_to_image
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
-from reproductions.gathering.splits import PICTURES
+from reproductions.gathering.splits import HELD_OUT, PICTURES, TRAIN
 from reproductions.stages import texts
 from reproductions.stages.latent_presets import ClassStates
 from reproductions.stages.preparing import CaptionTokens, keep
-
-TRAIN, HELD_OUT = "train", "held_out"
 
 
 def read(desk: Desk) -> None:

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from reproductions.artefacts import Desk, write_json
 from reproductions.cifar_resnet import CLASSES, cifar_resnet
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT, TRAIN
 from reproductions.located import Located
-from reproductions.stages import conditions
 from reproductions.stages.evaluating import (
     FeatureSpace,
     Score,
@@ -41,11 +41,8 @@ class Featuring:
 def real_features(desk: Desk) -> None:
     """Features of the real pictures: `features.safetensors` with `train` and `held_out`, each (n, d)."""
     settings: Featuring = desk.settings
-    pictures = {
-        split: Split.load(desk.inputs["data"] / split).images[: settings.number]
-        for split in (conditions.TRAIN, conditions.HELD_OUT)
-    }
-    if (held_out := len(pictures[conditions.HELD_OUT])) < LEAST:
+    pictures = {split: Split.load(desk.inputs["data"] / split).images[: settings.number] for split in (TRAIN, HELD_OUT)}
+    if (held_out := len(pictures[HELD_OUT])) < LEAST:
         raise ValueError(
             f"{held_out} held-out pictures are too few to score samples against, which takes {LEAST}: give more "
             f"pictures (of those without a held-out split a tenth is held out), or a --held-out of {LEAST} at least"
@@ -76,8 +73,8 @@ def score(desk: Desk) -> None:
         images = load_file(desk.inputs["images"] / "images.safetensors")["images"]
         fake, side = _features(images, settings.features, desk), images.shape[-1]
     else:
-        fake = real[conditions.TRAIN]
-        side = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images.shape[-1]
+        fake = real[TRAIN]
+        side = Split.load(desk.inputs["data"] / HELD_OUT).images.shape[-1]
     space = _space(settings.features, side)
     sides = side_of("real", real[settings.split], space), side_of("samples", fake, space)
     found, notes = scores_of(*sides, space, settings.metrics, Scoring(settings.resamples))
@@ -102,7 +99,7 @@ def compared(
 def feature_distance(desk: Desk, images: Tensor, featuring: Featuring) -> Score:
     """Mean squared distance of the directions of features of uint8 images from those of the held-out originals."""
     space = _space(featuring, images.shape[-1])
-    real = load_file(desk.inputs["real"] / "features.safetensors")[conditions.HELD_OUT][: len(images)]
+    real = load_file(desk.inputs["real"] / "features.safetensors")[HELD_OUT][: len(images)]
     first, second = (F.normalize(side.double(), dim=1) for side in (real, _features(images, featuring, desk)))
     return mean_score((first - second).square().sum(1), f"feature distance[{space.name}]")
 
@@ -111,7 +108,7 @@ def _labels(desk: Desk, number: int) -> Tensor:
     """Labels of the samples, or of the training pictures."""
     if "images" in desk.inputs:
         return torch.arange(number) % len(CLASSES)
-    attributes = Split.load(desk.inputs["data"] / conditions.TRAIN).attributes
+    attributes = Split.load(desk.inputs["data"] / TRAIN).attributes
     assert attributes is not None
     return attributes[:number, 0]
 

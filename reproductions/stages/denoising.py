@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from reproductions import ranks
 from reproductions.artefacts import Desk
 from reproductions.conditioning import Conditioning
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.steps import GradientStep, TrainingSettings
 from reproductions.loop.streams import stream
 from reproductions.stages import conditions
@@ -97,7 +98,7 @@ class Told:
         return self.clean.draw(indices, generator), self.teller.draw(indices, generator)
 
     def shown(self, number: int) -> conditions.Prompts:
-        return conditions.prompts(self.desk, self.told, conditions.HELD_OUT, number)
+        return conditions.prompts(self.desk, self.told, HELD_OUT, number)
 
 
 def train(desk: Desk, module: Conditional, examples: Examples, settings: TrainingSettings, draw: Draw) -> Conditional:

@@ -12,6 +12,7 @@ from torch import Tensor
 from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.streams import stream
 from reproductions.settings import Target
 from reproductions.stages import conditions, denoising, latent_denoising, token_denoising
@@ -151,7 +152,7 @@ def fill(desk: Desk, job: Job, module: denoising.Conditional, ways: Mapping[str,
     A row of images for each kind of mask: the pictures behind the mask, then as each way fills them in. What a mask
     shows stays as it is in the picture.
     """
-    held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
+    held_out = Split.load(desk.inputs["data"] / HELD_OUT)
     images = to_signed(held_out.images[: job.number]).to(device())
     coder = Decoder(desk.inputs)
     given = conditions.of_pictures(desk, job.told, len(images))

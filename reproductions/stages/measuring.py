@@ -30,6 +30,7 @@ from reproductions.cifar_resnet import cifar_resnet, layers
 from reproductions.data import Split
 from reproductions.drawn.judge import Judge
 from reproductions.drawn.shapes import SETS
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.stages.evaluating import Scoring as How
 from reproductions.stages.evaluating import scores_of, side_of
 
@@ -74,7 +75,7 @@ def measure(desk: Desk) -> None:
     settings: Measuring = desk.settings
     name = "reconstructions" if settings.paired else "images"
     fake = load_file(desk.inputs["images"] / f"{name}.safetensors")["images"]
-    real = Split.load(desk.inputs["data"] / "held_out")
+    real = Split.load(desk.inputs["data"] / HELD_OUT)
     scores: dict[str, Score] = {}
     with torch.inference_mode():
         if settings.drawings is not None:
@@ -104,7 +105,7 @@ def compare(desk: Desk) -> None:
     """PSNR, SSIM and rFID of `reconstructions.safetensors`, with intervals: `scores.json`."""
     settings: Comparing = desk.settings
     fake = load_file(desk.inputs["images"] / "reconstructions.safetensors")["images"]
-    real = Split.load(desk.inputs["data"] / "held_out").images[: len(fake)]
+    real = Split.load(desk.inputs["data"] / HELD_OUT).images[: len(fake)]
     space = pixel_space()
     if settings.features is not None:
         network = cifar_resnet(Path(settings.features))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.located import Located
 from reproductions.loop.streams import stream
 from reproductions.stages import (
@@ -122,7 +123,7 @@ def _fill(desk: Desk, module: denoising.Conditional, way: filling.Fill, precisio
 
 def originals(desk: Desk, number: int) -> Tensor:
     """The first held-out pictures."""
-    return Split.load(desk.inputs["data"] / conditions.HELD_OUT).images[:number]
+    return Split.load(desk.inputs["data"] / HELD_OUT).images[:number]
 
 
 def masks_of(kind: MaskKind, images: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from reproductions.data import DataSettings, Split, Splits, load
 from reproductions.drawn.drawing import Stream
 from reproductions.drawn.judge import Judge
 from reproductions.drawn.shapes import SETS
-from reproductions.gathering.reading import HELD_OUT, TRAIN
 from reproductions.gathering.rows import forget, near, taken
-from reproductions.gathering.splits import PICTURES
+from reproductions.gathering.splits import HELD_OUT, PICTURES, TRAIN
 from reproductions.loop.steps import GradientStep, TrainingSettings
 from reproductions.settings import Captions, TextEncoder
 from reproductions.stages import texts
@@ -69,7 +68,7 @@ def tokenise(desk: Desk) -> None:
     `tokens.safetensors` holds `tokens (M, l)` of all captions, and image i's are those in `first[i] : first[i + 1]`.
     """
     settings: Captions = desk.settings
-    train = Split.load(desk.inputs["data"] / "train")
+    train = Split.load(desk.inputs["data"] / TRAIN)
     spoken = [caption for captions in train.captions for caption in captions]
     counts = torch.tensor([0] + [len(captions) for captions in train.captions])
     if settings.encoder is TextEncoder.FROZEN:

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.choices import chosen
-from reproductions.gathering.splits import pictures
+from reproductions.gathering.splits import HELD_OUT, TRAIN, pictures
 from reproductions.loop.shares import Given
 from reproductions.loop.steps import Step, TrainingSettings
 from reproductions.settings import FirstStage
@@ -119,8 +119,8 @@ def train_preset(desk: Desk) -> None:
     settings: PresetTraining = desk.settings
     training = settings.stage.training
     preset = PRESETS[settings.preset]
-    images = pictures(desk.inputs["data"] / "train")
-    held_out = pictures(desk.inputs["data"] / "held_out")[: settings.reconstructions]
+    images = pictures(desk.inputs["data"] / TRAIN)
+    held_out = pictures(desk.inputs["data"] / HELD_OUT)[: settings.reconstructions]
     torch.manual_seed(training.seed)
     autoencoder = preset.build()
     perceptual = perceptual_distance(list(settings.lpips)) if settings.lpips else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from reproductions import costs
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.streams import stream
 from reproductions.recipes.tasks import SuperResolution
 from reproductions.stages import beside, conditions, denoising, latent_denoising
@@ -136,7 +137,7 @@ def enlarge(desk: Desk) -> None:
     training = settings.training
     by = restorer(desk, training, settings.walk, training.denoiser.training.precision)
     small = load_file(desk.inputs["small"] / "images.safetensors")["images"]
-    wanted = conditions.prompts(desk, training.told, conditions.HELD_OUT, settings.number)
+    wanted = conditions.prompts(desk, training.told, HELD_OUT, settings.number)
 
     def make(mine: range) -> Tensor:
         generators = [stream(settings.seed, i, 1, device()) for i in mine]
@@ -158,7 +159,7 @@ def held_out(desk: Desk, number: int) -> Tensor:
 
 def held_out_of(data: Path, number: int) -> Tensor:
     """The same of the folder of a data stage."""
-    return Split.load(data / conditions.HELD_OUT).images[:number]
+    return Split.load(data / HELD_OUT).images[:number]
 
 
 def masks(settings: Restoring, images: Tensor) -> Tensor:

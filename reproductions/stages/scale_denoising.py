@@ -15,6 +15,7 @@ from reproductions.artefacts import Desk, write_json
 from reproductions.conditioning import Conditioning, Kind
 from reproductions.data import Split
 from reproductions.gathering.rows import taken
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.streams import stream
 from reproductions.recipes.scale_recipes import Chain, Words, spoken_to
 from reproductions.stages import conditions, denoising
@@ -232,7 +233,7 @@ def bound(desk: Desk) -> None:
     settings: Bounding = desk.settings
     module, clean = trained(desk, settings.training)
     model, coder = chain_of(module), Decoder(desk.inputs)
-    held_out = Split.load(desk.inputs["data"] / conditions.HELD_OUT)
+    held_out = Split.load(desk.inputs["data"] / HELD_OUT)
     images = held_out.images[: settings.number]
     told = conditions.of_pictures(desk, settings.training.told, len(images))
     totals: list[Tensor] = []

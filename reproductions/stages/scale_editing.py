@@ -13,6 +13,7 @@ from reproductions.artefacts import Desk
 from reproductions.conditioning import Kind
 from reproductions.data import Split
 from reproductions.drawn.edit_masks import UpperHalf, Window
+from reproductions.gathering.splits import HELD_OUT
 from reproductions.loop.streams import stream
 from reproductions.stages import conditions, denoising, scale_denoising
 from reproductions.stages.autoencoding import to_signed
@@ -106,7 +107,7 @@ def edits(desk: Desk) -> None:
     settings: Editing = desk.settings
     training = settings.training
     module, clean = scale_denoising.trained(desk, training)
-    side = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images.shape[-1]
+    side = Split.load(desk.inputs["data"] / HELD_OUT).images.shape[-1]
     kinds = [kind for kind in MASKS if keeps(kind, settings, side, clean.grid)]
     job = Job(training.told, training.chain.training.precision, settings.number, settings.seed, kinds)
     fill(desk, job, module, edit_ways(settings, module, clean))
@@ -127,7 +128,7 @@ def upper_halves(desk: Desk) -> None:
     training = settings.training
     module, clean = scale_denoising.trained(desk, training)
     way = next(iter(edit_ways(settings, module, clean).values()))
-    held_out, coder = Split.load(desk.inputs["data"] / conditions.HELD_OUT), Decoder(desk.inputs)
+    held_out, coder = Split.load(desk.inputs["data"] / HELD_OUT), Decoder(desk.inputs)
     images = held_out.images[: settings.number]
     told = conditions.of_pictures(desk, training.told, len(images))
 

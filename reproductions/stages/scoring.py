@@ -1,4 +1,4 @@
-"""Scores of samples against training pictures, in a feature space that the table chooses once for all rows."""
+"""Scores of a text-to-image table, in a space chosen once for all rows: against training or held-out data."""
 
 import math
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from reproductions.artefacts import Desk, write_json
 from reproductions.data import Split
+from reproductions.gathering.splits import HELD_OUT, TRAIN
 from reproductions.located import Located
-from reproductions.stages import conditions, texts
+from reproductions.stages import texts
 from reproductions.stages.evaluating import FeatureSpace, clip_scores, scores_of, side_of, space_of
 from reproductions.stages.evaluating import Scoring as How
 from reproductions.stages.measuring import judge_space, plain
@@ -46,12 +47,12 @@ class Reference:
 
 def reference(desk: Desk) -> None:
     """Features of the first training pictures: `features.safetensors`."""
-    _refer(desk, conditions.TRAIN)
+    _refer(desk, TRAIN)
 
 
 def held_out_reference(desk: Desk) -> None:
     """Features of the first held-out pictures: `features.safetensors`."""
-    _refer(desk, conditions.HELD_OUT)
+    _refer(desk, HELD_OUT)
 
 
 def _refer(desk: Desk, split: str) -> None:
@@ -79,7 +80,7 @@ def score(desk: Desk) -> None:
     if settings.held_out is None:
         images = load_file(desk.inputs["images"] / "images.safetensors")["images"]
     else:
-        images = Split.load(desk.inputs["data"] / conditions.HELD_OUT).images[: settings.held_out]
+        images = Split.load(desk.inputs["data"] / HELD_OUT).images[: settings.held_out]
     space = settings.space.open(desk.inputs)
     real = load_file(desk.inputs["real"] / "features.safetensors")["features"]
     sides = side_of("real", real, space), side_of("samples", _features(images, settings.space, desk), space)
@@ -99,7 +100,7 @@ def fit_captions(desk: Desk) -> None:
     """How well samples fit the captions they were drawn for, by the CLIP of input "clip": `scores.json`."""
     settings: Fitting = desk.settings
     images = load_file(desk.inputs["images"] / "images.safetensors")["images"][: settings.number]
-    spoken = held_out_captions(Split.load(desk.inputs["data"] / conditions.HELD_OUT), len(images))
+    spoken = held_out_captions(Split.load(desk.inputs["data"] / HELD_OUT), len(images))
     found = clip_scores(images, spoken, desk.inputs["clip"] / texts.ENCODER, desk.track)
     write_json(desk.folder / "scores.json", {found.name: plain(found)})
 

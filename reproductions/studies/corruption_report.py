@@ -7,10 +7,9 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from reproductions.commands.evaluate import write
-from reproductions.drawn.degradations import DROPPED, DROPPING, PER_PICTURE, RISING, UNMOVED, ranks_as_it_should
+from reproductions.drawn.degradations import DROPPING, PER_PICTURE, RISING, UNMOVED, ranks_as_it_should
 
 UNITS = {d.name: d.unit for d in PER_PICTURE} | {DROPPING: "classes of the labels left out"}
-STRENGTHS = {d.name: d.strengths for d in PER_PICTURE} | {DROPPING: DROPPED}
 LINE, BAND, WRONG = "#1f6f8b", "#1f6f8b33", "#b3432b"
 
 

@@ -65,12 +65,12 @@ def seen(split: Split) -> dict[str, tuple[int, ...]]:
     }
 
 
-def write_shard(path: Path, indices, **beside) -> Path:
-    """A WebDataset shard: pictures with what stands beside each, by suffix."""
+def write_shard(path: Path, indices, called=lambda i: "png", **beside) -> Path:
+    """A WebDataset shard: pictures, their suffix by index, with what stands beside each, by suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for i in indices:
-            contents = {"png": picture(i), **{suffix: make(i).encode() for suffix, make in beside.items()}}
+            contents = {called(i): picture(i), **{suffix: make(i).encode() for suffix, make in beside.items()}}
             for suffix, content in contents.items():
                 member = tarfile.TarInfo(f"{i:05}.{suffix}")
                 member.size = len(content)

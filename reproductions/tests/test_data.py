@@ -166,7 +166,7 @@ def test_bad_rows_are_named_by_split_and_number(tmp_path):
 def test_a_split_with_nothing_usable_is_refused(tmp_path):
     write_parquet(tmp_path / "set" / "train.parquet", range(3), text=["a", "b", "c"])
     write_parquet(tmp_path / "set" / "test.parquet", [4], text=[""])
-    with pytest.raises(ValueError, match="nothing usable is left of the split 'test'"):
+    with pytest.raises(ValueError, match="nothing usable to hold out is left of the split 'test'"):
         load(settings(tmp_path / "set", max_bad=1))
 
 

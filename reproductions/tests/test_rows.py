@@ -65,7 +65,7 @@ def test_rows_that_were_never_written_are_left_out(tmp_path: Path) -> None:
     assert list(made.notes()) == [([9, 2], ["row 9", "row 2"]), ([4, 11], ["row 4", "row 11"]), ([0], ["row 0"])]
 
 
-@pytest.mark.parametrize("damage", ["none", "torn line", "lost rows", "finished", "other shape"])
+@pytest.mark.parametrize("damage", ["none", "torn line", "no line end", "lost rows", "finished", "other shape"])
 def test_an_interrupted_writing_goes_on_from_what_is_whole(damage: str, tmp_path: Path) -> None:
     """Oracle: a writing that nobody interrupted; the writings of 2 rows each that were kept are counted by hand."""
     path, order = tmp_path / "ours.safetensors", [7, 3, 11, 0, 5, 2, 9, 10, 1, 8, 6, 4]
@@ -74,6 +74,8 @@ def test_an_interrupted_writing_goes_on_from_what_is_whole(damage: str, tmp_path
     like = PICTURES
     if damage == "torn line":
         journal.write_bytes(journal.read_bytes()[:-9])
+    elif damage == "no line end":
+        journal.write_bytes(journal.read_bytes()[:-1])
     elif damage == "lost rows":
         content = bytearray(partial.read_bytes())
         content[made.places["images"] + 11 * 75] ^= 1
@@ -83,7 +85,7 @@ def test_an_interrupted_writing_goes_on_from_what_is_whole(damage: str, tmp_path
         assert path.exists() and not rows.is_whole(path)
     elif damage == "other shape":
         like = {**PICTURES, "attributes": torch.arange(NUMBER).view(-1, 1)}
-    kept = {"none": 6, "torn line": 4, "lost rows": 2, "finished": 12, "other shape": 0}[damage]
+    kept = {"none": 6, "torn line": 4, "no line end": 4, "lost rows": 2, "finished": 12, "other shape": 0}[damage]
     assert Rows(path, {name: part[:1] for name, part in like.items()}, (NUMBER,)).done == kept
     fill(path, like, order, size=2).finish()
     rows.forget(path)

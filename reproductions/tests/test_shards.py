@@ -1,12 +1,14 @@
 """WebDataset shards made here, read back, and compared with what was put into them."""
 
+import io
 import json
+import tarfile
 
 import pytest
 
 from reproductions.data import check, fingerprint
 from reproductions.gathering import sources
-from reproductions.tests.datasets_made import caption, colour, load, seen, settings, write_folder, write_shard
+from reproductions.tests.datasets_made import caption, colour, load, picture, seen, settings, write_folder, write_shard
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -59,16 +61,43 @@ def test_shards_are_read_as_the_same_pictures_in_a_folder_are(tmp_path):
 
 def test_bad_rows_of_shards_are_named_by_shard_and_file(tmp_path):
     def said(index: int) -> str:
-        return "{" if index == 2 else json.dumps({"captions": [] if index == 5 else [f"a {index}", "b"]})
+        odd = {3: 2024, 5: [], 6: [7, "a 6", "b"]}
+        return "{" if index == 2 else json.dumps({"captions": odd.get(index, [f"a {index}", "b"])})
 
     write_shard(tmp_path / "a.tar", range(4), json=said)
     write_shard(tmp_path / "b.tar", range(4, 8), json=said)
-    splits = load(settings(tmp_path, max_bad=2))
+    splits = load(settings(tmp_path, max_bad=3))
     assert {(bad.where, bad.reason) for bad in splits.bad} == {
         ("a.tar/00002.png", "empty caption"),
+        ("a.tar/00003.png", "empty caption"),
         ("b.tar/00005.png", "empty caption"),
     }
-    assert {*splits.train.captions, *splits.held_out.captions} == {(f"a {i}", "b") for i in (0, 1, 3, 4, 6, 7)}
+    assert {*splits.train.captions, *splits.held_out.captions} == {(f"a {i}", "b") for i in (0, 1, 4, 6, 7)}
+
+
+def test_pictures_of_shards_may_have_any_suffix(tmp_path):
+    shard = write_shard(tmp_path / "0.tar", range(12), lambda i: "jpg" if i < 7 else "jpeg", txt=caption)
+    splits = load(settings(shard))
+    assert seen(splits.train) | seen(splits.held_out) == {f"picture {i}": colour(i) for i in range(12)}
+
+
+def test_a_second_picture_of_a_sample_is_not_its_image(tmp_path):
+    """The last sample has no picture but the second one, which does not stand in for it."""
+    path = tmp_path / "0.tar"
+    write_shard(path, range(8), lambda i: "edges.png" if i == 7 else "png", txt=caption)
+    with tarfile.open(path, "r:") as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]
+    edges = picture(100)
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+            if member.name.endswith("0.png"):
+                second = tarfile.TarInfo(member.name.replace(".png", ".edges.png"))
+                second.size = len(edges)
+                tar.addfile(second, io.BytesIO(edges))
+    splits = load(settings(path, max_bad=1))
+    assert [bad.reason for bad in splits.bad] == ["no picture"]
+    assert seen(splits.train) | seen(splits.held_out) == {f"picture {i}": colour(i) for i in range(7)}
 
 
 def test_shards_of_a_hub_have_the_usual_columns(tmp_path, monkeypatch):
