@@ -8,7 +8,7 @@ from functools import partial
 
 from reproductions.artefacts import Stage
 from reproductions.conditioning import Conditioning, Kind
-from reproductions.data import DataSettings, fingerprint
+from reproductions.data import DataSettings
 from reproductions.experiment import Context
 from reproductions.frozen_texts import caption_stages
 from reproductions.gathering.splits import HELD_OUT
@@ -39,7 +39,7 @@ def stages(
     cascade, number, batch = profile.cascade, profile.samples, profile.sampling_batch
     assert cascade is not None
     small = replace(data, resolution=cascade.side)
-    pictures = Stage("small data", preparing.read, preparing.Reading(small, fingerprint(small)))
+    pictures = Stage("small data", preparing.read, preparing.Reading(small, source.settings.fingerprint))
     words = caption_stages(source, cascade.base.captions, text_encoder)
     base = _training(cascade.base, seed)
     larger = _training(cascade.enlarging, seed, SuperResolution(data.resolution // cascade.side, cascade.augmentation))

@@ -1,7 +1,7 @@
 """From finished stages to the report: scores into rows, pictures, curves and costs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def collect(
     rows = [_row(row, planned.runs.get(row.approach, {}), root) for row in table.rows]
     metrics = metrics_of(rows)
     first = {name: next(iter(runs.values())) for name, runs in planned.runs.items()}
+    scored = [stage for runs in planned.runs.values() for run in runs.values() for stage in run.scores]
     shown = min(SHOWN, profile.samples, len(held_out.captions))
     return Report(
         table=table.name,
@@ -73,7 +74,7 @@ def collect(
         ceiling=_ceiling(planned, root),
         environment=environment(),
         manifest=_manifest(profile, data, facts, planned, root),
-        notes=[*table.notes, *notes_of(facts, held_out, metrics)],
+        notes=[*table.notes, *notes_of(facts, held_out, metrics), *notes_of_scores(scored, root)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
         illustrations=[_nearest(planned, held_out, first, root)],
     )
@@ -95,6 +96,15 @@ def _row(row: Row, runs: Mapping[int, Run], root: Path) -> RowResult:
 def scores_of(run: Run, root: Path) -> dict[str, Any]:
     """All scores of a run, by name."""
     return {name: score for stage in run.scores for name, score in read(stage, root, "scores.json").items()}
+
+
+def notes_of_scores(stages: Iterable[Stage], root: Path) -> list[str]:
+    """What stages of scores have to say, each thing once."""
+    said: dict[str, None] = {}
+    for stage in stages:
+        path = stage.folder(root) / "notes.json"
+        said |= dict.fromkeys(json.loads(path.read_text()) if path.is_file() else [])
+    return list(said)
 
 
 def over_seeds(scores: Mapping[int, Mapping[str, Any]]) -> dict[str, Measurement]:
@@ -206,6 +216,14 @@ def _manifest(
     }
     for name, denoiser in (("discrete", profile.discrete), ("continuous", profile.continuous)):
         sampling[name] |= {"steps": denoiser.steps, "guidance": denoiser.guidance}
+    trained = {name: getattr(profile, name).training for name in ("vq", "kl", "discrete", "continuous")}
+    if profile.cascade is not None:
+        for name, denoiser in (
+            ("cascade base", profile.cascade.base),
+            ("cascade enlarging", profile.cascade.enlarging),
+        ):
+            sampling[name] = {what: getattr(denoiser, what) for what in ("solver", "eta", "clip", "steps", "guidance")}
+            trained[name] = denoiser.training
     spaces = {}
     for runs in planned.runs.values():
         for run in runs.values():
@@ -217,13 +235,19 @@ def _manifest(
         "data": {**plain(asdict(data)), "digest": facts["digest"], "split": facts["note"], "bad": facts["bad"]},
         "preprocessing": f"short side to {data.resolution} px (antialiased bicubic), centre crop",
         "sampling": sampling,
-        "precision": {
-            name: precision(getattr(profile, name).training) for name in ("vq", "kl", "discrete", "continuous")
-        },
+        "precision": {name: precision(training) for name, training in trained.items()},
         "feature spaces": spaces,
         "profile": plain(asdict(profile)),
-        "stages": {stage.name: stage.digest for stage in upstream(planned.goals)},
+        "stages": digests(planned.goals),
     }
+
+
+def digests(goals: Iterable[Stage]) -> dict[str, str]:
+    """The hash of every stage by its name; of several with one name the later ones by the names of their folders."""
+    found: dict[str, str] = {}
+    for stage in upstream(goals):
+        found[stage.folder(Path()).name if stage.name in found else stage.name] = stage.digest
+    return found
 
 
 def precision(training: TrainingSettings) -> str:

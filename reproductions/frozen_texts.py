@@ -83,11 +83,22 @@ def taken_over(source: str, option: str = "--text-encoder") -> texts.TakenOver:
         raise ValueError(f"{option}: reading it needs the library transformers; install that first")
     config = _config_file(source, option)
     texts.kind_of(json.loads(config.read_text()), option)
+    local = looks_local(source)
+    if not any(name.endswith(".safetensors") for name in _files_of(source, config.parent)):
+        raise ValueError(f"{option}: {source} holds no *.safetensors; give one that has its weights")
+    return texts.TakenOver(Located(config.parent)) if local else texts.TakenOver(None, source, config.parent.name)
+
+
+def _files_of(source: str, folder: Path) -> list[str]:
+    """Names of an encoder's files: in its folder, or in the hub's repository at the commit that `folder` copies."""
     if not looks_local(source):
-        return texts.TakenOver(None, source, config.parent.name)
-    if not texts.held(config.parent):
-        raise ValueError(f"{option}: {source} holds no *.safetensors; give a folder that has its weights")
-    return texts.TakenOver(Located(config.parent))
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi().list_repo_files(source, revision=folder.name)
+        except Exception:  # without a network, of whatever kind: only what was fetched before can be had
+            pass
+    return [file.name for file in folder.iterdir()]
 
 
 def configuration(source: str, option: str = "--text-encoder") -> dict[str, Any]:

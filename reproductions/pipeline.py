@@ -215,7 +215,7 @@ class _Ground:
             yield Stage(f"{name} feature scores", scoring.score, how, {**pictures, "real": real})
         if clip is not None:
             model = Stage("CLIP", texts.take_over, clip)
-            fitting = scoring.Fitting(self.profile.samples)
+            fitting = scoring.Fitting(self.profile.samples, clip.name)
             yield Stage(f"{name} CLIP score", scoring.fit_captions, fitting, {**pictures, "clip": model})
 
     def _drawn(self, row: Row, method: Method, seed: int) -> tuple[tuple[Stage, ...], Stage]:

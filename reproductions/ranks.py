@@ -24,9 +24,11 @@ def count() -> int:
 def join() -> None:
     """Meet the others for the first time; each rank gets its share of the cores.
 
-    One rank may work alone for as long as `PATIENCE` while the others wait.
+    One rank may work alone for as long as `PATIENCE` while the others wait. Every rank reads the weights of frozen
+    networks: told of FSDP, transformers would leave them to the first one of a machine.
     """
     if count() > 1 and not PartialState._shared_state:
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE, **_afresh())
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", count()))))
 

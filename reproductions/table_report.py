@@ -1,6 +1,5 @@
 """From the finished stages of a table of models of pictures to its report."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reproductions.artefacts import Stage, plain, upstream
-from reproductions.collect import Receipts, cost_of, over_seeds, read, series_of
+from reproductions.collect import Receipts, cost_of, digests, notes_of_scores, over_seeds, read, series_of
 from reproductions.data import Split
 from reproductions.experiment import Row, Table
 from reproductions.gathering.splits import TRAIN
@@ -64,6 +63,7 @@ def report_of(
         for name, stage in planned.ceiling.items()
         for metric, measurement in over_seeds({0: read(stage, root, "scores.json")}).items()
     }
+    scored = [run.scores for runs in planned.runs.values() for run in runs.values()]
     return Report(
         table=table.name,
         title=table.title,
@@ -82,7 +82,7 @@ def report_of(
         ceiling=ceiling,
         environment=environment(),
         manifest=_manifest(sizes, planned, facts, root),
-        notes=[*table.notes, *_notes(planned, root)],
+        notes=[*table.notes, *notes_of_scores(scored, root)],
         command=f"nox -s reproduce_{table.name} -- {' '.join(command[1:])}".removesuffix(" -- "),
         illustrations=illustrate(planned, root),
     )
@@ -141,16 +141,6 @@ def wall(name: str, title: str, words: str, rows: Mapping[str, Tensor]) -> Illus
     return Illustration(name, title, words, grids.png(grids.labelled_rows(rows)))
 
 
-def _notes(planned: Planned, root: Path) -> list[str]:
-    """What the stages of scores have to say, each thing once."""
-    said: dict[str, None] = {}
-    for runs in planned.runs.values():
-        for run in runs.values():
-            path = run.scores.folder(root) / "notes.json"
-            said |= dict.fromkeys(json.loads(path.read_text()) if path.is_file() else [])
-    return list(said)
-
-
 def _manifest(sizes: Sizes, planned: Planned, facts: Mapping[str, Any], root: Path) -> dict[str, Any]:
     spaces = {}
     for runs in planned.runs.values():
@@ -176,5 +166,5 @@ def _manifest(sizes: Sizes, planned: Planned, facts: Mapping[str, Any], root: Pa
         "preprocessing": f"short side to {sizes.profile.resolution} px (antialiased bicubic), centre crop",
         "feature spaces": spaces,
         "sizes": plain(asdict(sizes)),
-        "stages": {stage.name: stage.digest for stage in upstream(planned.goals)},
+        "stages": digests(planned.goals),
     }

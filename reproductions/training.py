@@ -93,7 +93,6 @@ def due(saved: float, accelerator: Accelerator, *, logged: bool) -> bool:
 
 def engine(precision: str, *, some_unused: bool = False) -> Accelerator:
     """Accelerate for one training, which is not told of FSDP: networks are parted here."""
-    ranks.check_ways()
     AcceleratorState._reset_state()
     wrapping = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
     with ranks.whole():

@@ -14,6 +14,7 @@ from reproductions import costs, ranks
 from reproductions.artefacts import Stage
 from reproductions.costs import Machine
 from reproductions.loop.checkpoints import resumed
+from reproductions.loop.sharding import check_averaging
 from reproductions.runner import StageFailed
 
 SIZES = (("parameters", 12), ("steps", 8))
@@ -27,6 +28,9 @@ def carry_out(work: Callable[[], None], out: Path) -> int:
     again = f"to go on, give the same command again (what is finished stays in {out})"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        ranks.check_ways()
+        if ranks.parted():
+            check_averaging(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         require_writable(out)
         with FileLock(out / ".lock", timeout=0) if ranks.leads() else nullcontext():
             work()

@@ -24,7 +24,7 @@ def shard(module: nn.Module, device: torch.device) -> None:
     Raises:
         ValueError: on processors, for a torch whose gradients are wrong there.
     """
-    _check_averaging(device)
+    check_averaging(device)
     kept = module.state_dict()
     buffers = [buffer for name, buffer in module.named_buffers() if name in kept]
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -47,7 +47,8 @@ def shard(module: nn.Module, device: torch.device) -> None:
     module.register_load_state_dict_pre_hook(part)
 
 
-def _check_averaging(device: torch.device) -> None:
+def check_averaging(device: torch.device) -> None:
+    """Raise ValueError on processors, for a torch whose gradients are wrong there."""
     if device.type == "cpu" and TorchVersion(torch.__version__) < AVERAGING:
         raise ValueError(
             f"FSDP on processors needs torch {AVERAGING} or later: torch {torch.__version__} adds up the gradients of "

@@ -103,10 +103,12 @@ def _space_of(features: str, weights: str | None) -> FeatureSpace:
     )
 
 
-def clip_scores(images: Tensor, captions: Sequence[str], checkpoint: Path, track: Track, *, batch: int = 256) -> Score:
-    """The CLIP score of uint8 images (n, 3, H, W), each with a caption, by the model in a folder."""
+def clip_scores(
+    images: Tensor, captions: Sequence[str], checkpoint: Path, name: str, track: Track, *, batch: int = 256
+) -> Score:
+    """The CLIP score of uint8 images (n, 3, H, W), each with a caption, by the model in a folder, under a name."""
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        space, embed = clip_space(checkpoint), clip_texts(checkpoint)
+        space, embed = clip_space(checkpoint, name=name), clip_texts(checkpoint)
     seen, said = [], []
     with torch.inference_mode():
         for start in track(range(0, len(images), batch)):

@@ -91,9 +91,10 @@ def score(desk: Desk) -> None:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How many samples are compared with their captions."""
+    """How many samples are compared with their captions; called: by which CLIP."""
 
     number: int
+    called: str
 
 
 def fit_captions(desk: Desk) -> None:
@@ -101,7 +102,7 @@ def fit_captions(desk: Desk) -> None:
     settings: Fitting = desk.settings
     images = load_file(desk.inputs["images"] / "images.safetensors")["images"][: settings.number]
     spoken = held_out_captions(Split.load(desk.inputs["data"] / HELD_OUT), len(images))
-    found = clip_scores(images, spoken, desk.inputs["clip"] / texts.ENCODER, desk.track)
+    found = clip_scores(images, spoken, desk.inputs["clip"] / texts.ENCODER, settings.called, desk.track)
     write_json(desk.folder / "scores.json", {found.name: plain(found)})
 
 

@@ -5,7 +5,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +29,11 @@ class TakenOver:
     folder: Located | None
     repository: str | None = None
     commit: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it: the name of its folder, or of its repository."""
+        return self.folder.path.name if self.folder is not None else str(self.repository).rpartition("/")[2]
 
 
 def take_over(desk: Desk) -> None:
@@ -140,8 +144,3 @@ def read(captions: Sequence[str], words: Words) -> Read:
         warnings.simplefilter("always", UserWarning)
         tokens = words(captions)
     return Read(tokens, sum(" is cut to " in str(each.message) for each in caught))
-
-
-def held(folder: Path) -> bool:
-    """Whether a folder holds weights that are not pickled."""
-    return any(folder.glob("*.safetensors"))

@@ -63,7 +63,7 @@ def test_samples_get_a_clip_score(clip: Path, tmp_path: Path) -> None:
     save_file({"images": images}, tmp_path / "images" / "images.safetensors")
     (tmp_path / "clip" / "encoder").symlink_to(clip)
     inputs = {name: tmp_path / name for name in ("data", "images", "clip")}
-    scoring.fit_captions(Desk(tmp_path / "out", scoring.Fitting(3), inputs, Silence(), tmp_path))
+    scoring.fit_captions(Desk(tmp_path / "out", scoring.Fitting(3, "vit-tiny"), inputs, Silence(), tmp_path))
     ((name, found),) = json.loads((tmp_path / "out" / "scores.json").read_text()).items()
     model = transformers.CLIPModel.from_pretrained(clip).eval()
     words = transformers.CLIPTokenizerFast.from_pretrained(clip)(
@@ -76,7 +76,7 @@ def test_samples_get_a_clip_score(clip: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         whole = model(**words, pixel_values=(images / 255 - mean) / std)
     cosines = whole.logits_per_image.diagonal() / model.logit_scale.exp()
-    assert name == "CLIP score[clip-encoder, x100]"
+    assert name == "CLIP score[clip-vit-tiny, x100]"
     assert found["value"] == pytest.approx(100 * cosines.clamp_min(0).mean().item(), abs=1e-3)
     assert found["n_fake"] == 3
 
@@ -89,7 +89,29 @@ def test_what_scores_besides_is_planned(clip: Path) -> None:
     (plain,), (more,) = (plan(rows, profile, data, (0,), each).runs["LDM"].values() for each in (Foreign(), besides))
     assert [stage.digest for stage in plain.scores] == [more.scores[0].digest]
     assert [stage.name for stage in more.scores[1:]] == ["LDM seed 0 feature scores", "LDM seed 0 CLIP score"]
+    assert more.scores[2].settings == scoring.Fitting(profile.samples, clip.name)
     assert more.scores[1].inputs["real"].settings == scoring.Reference(scoring.Space(), profile.held_out_size)
+
+
+def test_an_encoder_of_the_hub_is_asked_for_its_weights(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any work; where there is no network, the copy that was fetched before is looked at."""
+    found = ["config.json", "pytorch_model.bin"]
+
+    def listed(api: object, repository: str, *, revision: str) -> list[str]:
+        if not found:
+            raise ConnectionError
+        assert (repository, revision) == ("owner/vit-tiny", clip.name)
+        return found
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, name: str(clip / name))
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", listed)
+    with pytest.raises(ValueError, match=r"--clip: owner/vit-tiny holds no \*\.safetensors"):
+        whole_clip("owner/vit-tiny")
+    found.append("model.safetensors")
+    taken = whole_clip("owner/vit-tiny")
+    assert (taken.repository, taken.commit, taken.name) == ("owner/vit-tiny", clip.name, "vit-tiny")
+    found.clear()
+    assert whole_clip("owner/vit-tiny") == taken
 
 
 def test_the_size_of_the_paper_has_the_paper_s_space() -> None:

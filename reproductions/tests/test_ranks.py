@@ -22,7 +22,14 @@ TWO = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d
 
 IN_FLOAT32 = """
 import sys
+from pathlib import Path
 from reproductions import profiles, table_profiles, training
+from reproductions.loop import steps
+shard = steps.shard
+def parting(module, device):
+    Path(sys.argv[-1], "parted").touch()
+    shard(module, device)
+steps.shard = parting
 training.SAVE_EVERY_SECONDS = 0.5
 profiles.has_bf16 = table_profiles.has_bf16 = lambda: False
 from reproductions.__main__ import main
@@ -107,6 +114,7 @@ def test_tables_are_the_same_on_two_ranks(name: str, tmp_path: Path) -> None:
     for way, options in WAYS.items():
         copy_but(tmp_path / "one", tmp_path / way, ("train", "model", "sample", "decode", "scores"))
         run(tmp_path / way, *arguments, **options)
+        assert (tmp_path / way / "parted").exists() == (way == "fsdp")
         assert_close(tmp_path / "one", tmp_path / way)
         for approach, scores in measured(tmp_path / way, name).items():
             for metric, value in scores.items():

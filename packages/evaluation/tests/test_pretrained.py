@@ -56,6 +56,7 @@ def test_clip_and_dinov2_of_transformers(tmp_path: Path) -> None:
     batch = images(2, 3, 28, 28)
     space = clip_space(tmp_path / "tiny-clip")
     assert (space.name, len(space.sha256)) == ("clip-tiny-clip", 64)
+    assert clip_space(tmp_path / "tiny-clip", name="b").name == "clip-b"
     with torch.no_grad():
         expected = clip(torch.stack([standardised(x.permute(1, 2, 0).numpy()) for x in batch])).image_embeds
     torch.testing.assert_close(space(batch), expected, rtol=1e-5, atol=1e-6)

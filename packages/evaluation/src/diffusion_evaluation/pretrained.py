@@ -81,17 +81,21 @@ class Method(nn.Module):
         return value
 
 
-def clip_space(checkpoint: str | os.PathLike[str] = "openai/clip-vit-large-patch14-336") -> FeatureSpace:
-    """CLIP image embeddings `(b, d)` by transformers, named `clip-<checkpoint>`: for CMMD and CLIP scores.
+def clip_space(
+    checkpoint: str | os.PathLike[str] = "openai/clip-vit-large-patch14-336", *, name: str | None = None
+) -> FeatureSpace:
+    """CLIP image embeddings `(b, d)` by transformers, called `clip-<name>`: for CMMD and CLIP scores.
 
-    `checkpoint` is a folder or a hub id; the default is CMMD's. The images' short side is brought to the network's,
-    and the centre cut. Raises ModuleNotFoundError without transformers, MissingWeights without the checkpoint.
+    `checkpoint` is a folder or a hub id; the default is CMMD's. `name` is its last part unless given. The images'
+    short side is brought to the network's, and the centre cut. Raises ModuleNotFoundError without transformers,
+    MissingWeights without the checkpoint.
     """
     model = _load("CLIPVisionModelWithProjection", checkpoint)
     config: Any = model.config
     side = int(config.image_size)
     prepare = Centred(side, side, CLIP_MEAN, CLIP_STD)
-    return module_space(f"clip-{_label(checkpoint)}", Output(model, "image_embeds"), prepare=prepare)
+    called = _label(checkpoint) if name is None else name
+    return module_space(f"clip-{called}", Output(model, "image_embeds"), prepare=prepare)
 
 
 def clip_texts(checkpoint: str | os.PathLike[str]) -> Callable[[Sequence[str]], Tensor]:
