@@ -8,6 +8,7 @@ from torch import Tensor
 
 from discrete_diffusion import ForwardProcess, Schedule
 from discrete_diffusion.drawing import gumbel_max
+from discrete_diffusion.reversal import Reversal
 
 K, T = 5, 8
 EVERY_STATE = torch.arange(K + 1)[None]
@@ -151,6 +152,37 @@ def test_gradients_are_finite_at_both_ends_of_time(make_schedule, t: int, scale:
     assert logits.grad is not None and logits.grad.isfinite().all()
 
 
+def test_the_largest_numbers_make_the_last_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rounding takes the quotient of a number and its share to K, which stands for the mask."""
+    process = ForwardProcess(Schedule.uniform_only(4, 3))
+    u = torch.nextafter(3 * process.schedule.replace[1], torch.tensor(0.0, dtype=torch.float64))
+    assert u / process.schedule.replace[1] == 3
+    monkeypatch.setattr("discrete_diffusion.forward_process.uniform", lambda *_, **__: u.view(1, 1))
+    assert process.sample(torch.tensor([[0]]), torch.tensor([1])).item() == 2
+    rare = torch.tensor([0.0, 1.5 * 2**-53], dtype=torch.float64)
+    process = ForwardProcess(Schedule(torch.tensor([1.0, 0.0], dtype=torch.float64), rare, 3))
+    u = torch.tensor(1 - 2**-53, dtype=torch.float64)
+    assert (u - rare[1]) / (1 - rare[1]) == 1
+    assert process.prior((1, 1)).item() == 2
+
+
+def test_laws_have_the_dtype_of_the_prediction() -> None:
+    process, t = ForwardProcess(Schedule.paper(T, K)), torch.tensor([T])
+    for dtype in (torch.float32, torch.float64):
+        log_x0 = _prediction(1, K + 1, K).to(dtype)
+        assert process.log_posterior(log_x0, EVERY_STATE, t).dtype == dtype
+        assert process.divergence(log_x0, torch.zeros_like(EVERY_STATE), EVERY_STATE, t).dtype == dtype
+
+
+def test_a_probability_that_rounding_takes_above_one_leaves_nothing_to_others() -> None:
+    schedule = Schedule.paper(T, K)
+    reversal = Reversal.of(schedule, torch.tensor([5]), torch.tensor([4]), dtype=torch.float64)
+    above = torch.tensor([[1e-3]], dtype=torch.float64)
+    weights = reversal.at(torch.tensor([[0]]), above, mask=K)
+    torch.testing.assert_close(weights.offset, above.exp() * reversal.offset_same, rtol=1e-12, atol=0)
+    torch.testing.assert_close(weights.stay, above.exp() * reversal.stay_same, rtol=1e-12, atol=0)
+
+
 def test_draws_are_those_of_their_generators() -> None:
     """Alone and among three, and again; another seed gives others."""
     process = ForwardProcess(Schedule.uniform_only(T, K))
@@ -218,7 +250,7 @@ def test_direct_draws_follow_the_posterior(make_schedule, t: int, s: int) -> Non
     Checks: VQ-Diffusion reverse process
     """
     process = ForwardProcess(make_schedule(8, 4))
-    p = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.5, 0.5]])
+    p = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.97, 0.01, 0.01, 0.01], [0.4, 0.1, 0.3, 0.2], [0.0, 0.0, 0.5, 0.5]])
     x_t = torch.tensor([[4, 0, 3, 4]])
     times = torch.tensor([t]), torch.tensor([s])
     law = process.log_posterior(p.log()[None], x_t, *times)[0].exp().double()

@@ -137,7 +137,7 @@ class ForwardProcess(nn.Module):
 
         Both distributions are affine in one-hot `x_0` and in `p(x_0)`, so one pass over the codes is all it takes:
         with P, Q the two, `sum_j Q_j log P_j` needs `sum_j log P_j` and the entries at `x_0` and `x_t` alone; where no
-        token is ever replaced, not even the sum.
+        token is ever replaced, masks alone have a divergence, and not even the sum is needed.
 
         Source: VQ-Diffusion variational bound
         """
@@ -146,12 +146,12 @@ class ForwardProcess(nn.Module):
         log_same, log_right = log_x0.gather(-1, torch.stack([x_t.clamp_max(self.codes - 1), x_0], -1)).unbind(-1)
         prediction = reversal.at(x_t, log_same, mask=self.codes)
         truth = reversal.at(x_t, _log_indicator(x_0 == x_t, log_x0.dtype), mask=self.codes)
-        plain, moved = (x_t < self.codes).to(log_x0.dtype), (x_t != x_0).to(log_x0.dtype)
+        plain, moved = (x_t < self.codes).to(log_x0.dtype), x_t != x_0
         peak = truth.slope + truth.offset
         at_x0 = _xlogx(peak) - _xlogx(truth.offset) - truth.slope * prediction.log(log_right)
-        at_xt = _xlogx(truth.stay) - truth.stay * (prediction.stay + FLOOR).log()
         if not self._replaces:
-            return moved * at_x0 + at_xt
+            return moved * at_x0
+        at_xt = _xlogx(truth.stay) - truth.stay * (prediction.stay + FLOOR).log()
         log_elsewhere = prediction.log(log_x0).sum(-1) - plain * prediction.log(log_same)
         return (self.codes - plain) * _xlogx(truth.offset) - truth.offset * log_elsewhere + moved * at_x0 + at_xt
 
