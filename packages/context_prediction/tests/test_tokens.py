@@ -4,7 +4,7 @@ import torch
 from context_prediction import ContextPrediction, as_grid, as_tokens
 
 
-@pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("grid", [(7,), (3, 4), (1, 5), (2, 3, 4)], ids=str)
 def test_a_token_stands_at_its_row_major_place(grid):
     tokens = torch.randn(2, torch.Size(grid).numel(), 5)
     laid = as_grid(tokens, *grid)
@@ -27,7 +27,7 @@ def test_a_transformer_trains_through_its_grid(generator):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: as_grid(torch.zeros(2, 17, 8), 4, 4), r"\(2, 17, 8\) has n = 17 .* grid \(4, 4\) has 16.*class"),
+        (lambda: as_grid(torch.zeros(2, 17, 8), 4, 4), r"\(2, 17, 8\) has n = 17 .* grid \(4, 4\) has 16; .* leave class, register and text tokens out$"),
         (lambda: as_grid(torch.zeros(2, 16, 8), -4, -4), "give the grid of the sequence"),
         (lambda: as_grid(torch.zeros(2, 16, 8)), "give the grid of the sequence"),
         (lambda: as_grid(torch.zeros(2, 16), 4, 4), r"shape \(2, 16\).*code vectors"),
