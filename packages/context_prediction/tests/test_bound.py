@@ -364,9 +364,10 @@ def test_bad_input_to_the_discrete_bound_is_named():
         discrete_bound(point, neighbours, tokens[..., :4], neighbourhood)
     with pytest.raises(TypeError, match="torch.float32.*token ids"):
         discrete_bound(point, neighbours, tokens.float(), neighbourhood)
-    with pytest.raises(ValueError, match="ids from 4 to 7, .*without the mask"):
-        discrete_bound(point, neighbours, torch.arange(40).reshape(2, 4, 5) % 4 + 4, neighbourhood)
-    with pytest.raises(ValueError, match="point is not normalised.*log_softmax"):
+    masked = torch.where(torch.arange(40).reshape(2, 4, 5) == 7, 4, 1)
+    with pytest.raises(ValueError, match="ids from 1 to 4, .* probabilities of 4, 0 to 3; .*without the mask"):
+        discrete_bound(point, neighbours, masked, neighbourhood)
+    with pytest.raises(ValueError, match="point is not normalised.*log_softmax of the logits over k$"):
         discrete_bound(point + 1, neighbours, tokens, neighbourhood)
     with pytest.raises(ValueError, match="neighbours is not normalised"):
         discrete_bound(point, neighbours.exp(), tokens, neighbourhood)
