@@ -76,7 +76,7 @@ def coverage(session: nox.Session, suite: str) -> None:
 @nox.session
 @nox.parametrize("package", [nox.param(name, id=name) for name in MUTATED])
 def mutation(session: nox.Session, package: str) -> None:
-    """Break a package on purpose, change by change, and count what its tests notice; `-- --tests NAME --children N`."""
+    """Break a package on purpose, change by change, and count what its tests notice; `-- --tests NAME --ending 147`."""
     install(session, "-e", PACKAGES[package], *group("mutation"))
     folder = Path(session.virtualenv.location).resolve() / "mutation"
     session.run("python", "workshop/mutation.py", package, folder, *session.posargs)

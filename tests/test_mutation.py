@@ -46,13 +46,26 @@ def test_what_was_not_tried_ends_the_run() -> None:
         mutation.statuses("    alpha.loss.x: not checked\n    alpha.loss.y: killed\n")
 
 
+def test_a_sample_is_of_the_changes_whose_numbers_end_so() -> None:
+    told = TOLD + "    alpha.loss.x_total__mutmut_14: not checked\n"
+    assert list(mutation.statuses(told, "12")) == [
+        "alpha.loss.x_total__mutmut_1",
+        "alpha.loss.x_total__mutmut_2",
+        "alpha.weight.x_of__mutmut_1",
+    ]
+    with pytest.raises(SystemExit, match="mutmut_14: not checked"):
+        mutation.statuses(told, "14")
+
+
 def test_a_change_is_the_lines_that_go_and_come() -> None:
     assert mutation.change(DIFF) == "- return a + b\n+ return a - b"
 
 
 def test_the_page_tells_rates_and_reasons() -> None:
-    page = mutation.page({"alpha.loss": {"changes": 40, "survivors": [{"change": "- 1\n+ 2", "reason": "Either."}]}})
-    assert "| **alpha** | 40 | 39 | 97.5 % |\n| alpha.loss | 40 | 39 | 97.5 % |" in page
+    page = mutation.page(
+        {"alpha.loss": {"made": 90, "changes": 40, "survivors": [{"change": "- 1\n+ 2", "reason": "Either."}]}}
+    )
+    assert "| **alpha** | 90 | 40 | 39 | 97.5 % |\n| alpha.loss | 90 | 40 | 39 | 97.5 % |" in page
     assert "## alpha.loss\n\nEither.\n\n```diff\n- 1\n+ 2\n```" in page
 
 

@@ -1,9 +1,10 @@
 """Breaks a package on purpose, a small change at a time, and tells which changes its tests do not notice.
 
-    python workshop/mutation.py PACKAGE FOLDER [--tests NAME ...] [--children N]
+    python workshop/mutation.py PACKAGE FOLDER [--tests NAME ...] [--ending DIGITS] [--children N]
 
 mutmut makes the changes in copies below `FOLDER`, one for each file of tests with the modules that it watches, and
-what it found there is not tried again. The counts and the changes that live on go into `docs/mutation.json`; the
+what it found there is not tried again. `--ending 147` takes a sample: of each function the changes whose number ends in
+one of these digits. The counts and the changes that live on go into `docs/mutation.json`; the
 reason why each of these may live is written there by hand, and `docs/mutation.md` is made from it. What is decorated,
 other than by `classmethod` or `staticmethod`, is left as it is: properties, kernels and operators of torch.
 """
@@ -21,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "docs" / "mutation.json", ROOT / "docs" / "mutation.md"
 LEAST = 0.85
+DIGITS = "0123456789"
 WATCHED: dict[str, dict[str, tuple[str, ...]]] = {
     "continuous_diffusion": {"test_forward_process": ("forward_process",)},
     "discrete_diffusion": {"test_forward_process": ("forward_process", "reversal")},
@@ -56,6 +58,7 @@ so notice changes too.
 ```
 nox -s "mutation(continuous_diffusion)"                     or discrete_diffusion, or context_prediction
 nox -s "mutation(context_prediction)" -- --tests test_loss  the modules that one file of tests watches
+nox -s "mutation(context_prediction)" -- --ending 147       a sample: of each function the changes numbered so
 ```
 
 """
@@ -111,13 +114,14 @@ def settings(name: str, tests: str, modules: Iterable[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def statuses(told: str) -> dict[str, str]:
-    """What became of each change, from what `mutmut results` tells.
+def statuses(told: str, ending: str = DIGITS) -> dict[str, str]:
+    """What became of each change whose number ends in one of these digits, from what `mutmut results` tells.
 
     Raises:
         SystemExit: some were not tried, or broke pytest itself, as all of them seem to where none fails a test.
     """
     found = dict(line.strip().split(": ") for line in told.splitlines() if line.strip())
+    found = {name: status for name, status in found.items() if name[-1] in ending}
     if unclear := [f"{name}: {status}" for name, status in found.items() if status not in LIVES_ON + NOTICED]:
         sys.exit("\n".join(["not every change was tried; run it again to go on:", *unclear]))
     if "killed" not in found.values():
@@ -126,7 +130,7 @@ def statuses(told: str) -> dict[str, str]:
 
 
 def counted(found: Mapping[str, str], changes: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of the results: for each module how many changes were made, and those that live on.
+    """The entries of the results: for each module how many changes were tried, and those that live on.
 
     `changes` are the lines taken away and put in, by the name of the change; reasons are those of `known`.
     """
@@ -150,17 +154,24 @@ def change(diff: str) -> str:
     return "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines)
 
 
-def measure(package: str, tests: str, folder: Path, children: int, known: Mapping[str, Any]) -> dict[str, Any]:
+def measure(
+    package: str, tests: str, folder: Path, ending: str, children: int, known: Mapping[str, Any]
+) -> dict[str, Any]:
     """Makes the changes that one file of tests is asked about, and tells what became of them."""
     prepare(package, tests, folder)
-    subprocess.run(["mutmut", "run", "--max-children", str(children)], cwd=folder, check=True)
+    patterns = [f"*{digit}" for digit in ending] if ending != DIGITS else []
+    subprocess.run(["mutmut", "run", "--max-children", str(children), *patterns], cwd=folder, check=True)
 
     def told(*arguments: str) -> str:
         return subprocess.run(["mutmut", *arguments], cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    found = statuses(told("results", "--all", "true"))
+    everything = told("results", "--all", "true")
+    found = statuses(everything, ending)
     lives_on = [name for name, status in found.items() if status in LIVES_ON]
-    return counted(found, {name: change(told("show", name)) for name in lives_on}, known)
+    entries = counted(found, {name: change(told("show", name)) for name in lives_on}, known)
+    for module, entry in entries.items():
+        entry["made"] = everything.count(f" {module}.")
+    return entries
 
 
 def rate(entries: Iterable[Mapping[str, Any]]) -> float:
@@ -176,12 +187,12 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A line for each package, and one for each of its modules."""
-    yield "| | changes | noticed | |\n|---|---|---|---|"
+    yield "| | changes | tried | noticed | |\n|---|---|---|---|---|"
     for package in sorted({module.partition(".")[0] for module in results}):
         modules = {name: entry for name, entry in sorted(results.items()) if name.startswith(f"{package}.")}
         for name, entries in ({f"**{package}**": modules.values()} | {n: [e] for n, e in modules.items()}).items():
-            made = sum(entry["changes"] for entry in entries)
-            yield f"| {name} | {made} | {round(made * rate(entries))} | {100 * rate(entries):.1f} % |"
+            made, tried = (sum(entry[count] for entry in entries) for count in ("made", "changes"))
+            yield f"| {name} | {made} | {tried} | {round(tried * rate(entries))} | {100 * rate(entries):.1f} % |"
 
 
 def survivors(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -211,13 +222,16 @@ def main() -> None:
     parser.add_argument("package", choices=WATCHED)
     parser.add_argument("folder", type=Path, help="where the copies are kept")
     parser.add_argument("--tests", nargs="+", default=[], metavar="NAME", help="only these files of tests")
+    parser.add_argument("--ending", default=DIGITS, help="a sample: only changes whose number ends in one of these")
     parser.add_argument("--children", type=int, default=1, metavar="N", help="how many changes are tried at once")
     asked = parser.parse_args()
     if unknown := set(asked.tests) - set(WATCHED[asked.package]):
         parser.error(f"{', '.join(unknown)}: {asked.package} has {', '.join(WATCHED[asked.package])}")
     for tests in asked.tests or WATCHED[asked.package]:
         results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        results |= measure(asked.package, tests, asked.folder / asked.package / tests, asked.children, results)
+        results |= measure(
+            asked.package, tests, asked.folder / asked.package / tests, asked.ending, asked.children, results
+        )
         RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
         PAGE.write_text(page(results))
     if wrong := list(faults(json.loads(RESULTS.read_text()))):
