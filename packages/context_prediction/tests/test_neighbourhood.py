@@ -185,6 +185,15 @@ def test_draws_do_not_depend_on_how_many_are_made_at_once(at_once, replacement, 
     assert torch.equal(draw(), whole)
 
 
+def test_draws_are_whole_vectors(generator):
+    values = torch.randn(2, 3, 4, 5)
+    positions = Neighbourhood(2).draw_positions(2, (4, 5), 1, generator=generator)
+    drawn = gather(values, positions)
+    for example, row, column in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(5)).tolist():
+        (position,) = positions[example, row, column]
+        assert torch.equal(drawn[example, 0, :, row, column], values[example].flatten(1)[:, position])
+
+
 def test_slabs_of_draws_are_those_of_the_whole(generator):
     values = torch.randn(2, 3, 6, 5, 4)
     seeds = [torch.Generator().manual_seed(1) for _ in range(2)]
@@ -257,7 +266,10 @@ def test_draws_carry_gradients_to_the_units_drawn(generator):
         (lambda: Neighbourhood(3, Border.REFLECT).counts(3, 9), r"\(3, 9\) is too small.*at least 4"),
         (lambda: Neighbourhood(3).counts(1, 1), "single unit"),
         (lambda: Neighbourhood(1).draw(torch.zeros(1, 1, 4, 4), 0), "q is 0"),
-        (lambda: Neighbourhood(1).draw(torch.zeros(1, 1, 4, 4), 4, replacement=False), "only 3 neighbours"),
+        (
+            lambda: Neighbourhood(1).draw(torch.zeros(1, 1, 4, 4), 4, replacement=False),
+            r"only 3 neighbours within stride 1: draw .* or raise the stride$",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -27,7 +27,10 @@ def test_a_transformer_trains_through_its_grid(generator):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: as_grid(torch.zeros(2, 17, 8), 4, 4), r"\(2, 17, 8\) has n = 17 .* grid \(4, 4\) has 16; .* leave class, register and text tokens out$"),
+        (
+            lambda: as_grid(torch.zeros(2, 17, 8), 4, 4),
+            r"\(2, 17, 8\) has n = 17 .* grid \(4, 4\) has 16; .* leave class, register and text tokens out$",
+        ),
         (lambda: as_grid(torch.zeros(2, 16, 8), -4, -4), "give the grid of the sequence"),
         (lambda: as_grid(torch.zeros(2, 16, 8)), "give the grid of the sequence"),
         (lambda: as_grid(torch.zeros(2, 16), 4, 4), r"shape \(2, 16\).*code vectors"),

@@ -71,7 +71,9 @@ def test_a_base_that_is_already_a_mean_gives_the_same_mean():
 @pytest.mark.parametrize(("value", "written"), [(-0.1, "-0.1"), (math.nan, "nan"), (math.inf, "inf")])
 def test_a_refused_weight_is_named_where_it_is_used(value, written):
     weights = torch.tensor([0.1, value, 0.2], dtype=torch.float64)
-    with pytest.raises(ValueError, match=rf"weights \(3,\) holds {written}: .* not negative; look at its .* times are in its range$"):
+    with pytest.raises(
+        ValueError, match=rf"weights \(3,\) holds {written}: .* not negative; look at its .* times are in its range$"
+    ):
         total_loss(torch.ones(3), torch.ones(3), weights)
     unchecked = total_loss(torch.ones(3), torch.ones(3), weights, check_finite=False).loss
     assert torch.equal(unchecked, 1 + weights) or math.isnan(value)
