@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from context_prediction import (
     Constant,
     ContextPrediction,
     DirectContextPrediction,
+    DirectDecoder,
+    DistributionDecoder,
+    LogScale,
+    Neighbourhood,
     SlicedWasserstein,
     TransformerBlock,
     chamfer,
@@ -264,6 +269,39 @@ def test_constructor_arguments_are_checked():
         ContextPrediction(features=4, target=2, samples=0)
     with pytest.raises(ValueError, match="chunk is 0"):
         ContextPrediction(features=4, target=2, chunk=0)
+
+
+def shapes(module):
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def test_what_a_head_is_told_reaches_its_parts():
+    """And told nothing, it has the defaults of its docstring."""
+    sizes = {"width": 12, "depth": 3, "kernel_size": 3, "dimensions": 1, "timed": True}
+    around = {"stride": (1, 3), "border": Border.REFLECT}
+    more = {"latent": 5, "log_scale": LogScale.STANDARD_DEVIATION}
+    drawn = ContextPrediction(
+        features=8, target=2, samples=4, replacement=False, chunk=5000, check_finite=False, **around, **sizes, **more
+    )
+    direct = DirectContextPrediction(features=8, target=2, check_finite=False, **around, **sizes)
+    for head in (drawn, direct):
+        assert head.neighbourhood == Neighbourhood((1, 3), Border.REFLECT)
+        assert not head.check_finite
+    assert shapes(drawn.decoder) == shapes(DistributionDecoder(8, 2, **sizes, **more))
+    assert shapes(direct.decoder) == shapes(DirectDecoder(8, 2, neighbours=4, **sizes))
+    assert (drawn.samples, drawn.replacement, drawn.decoder.log_scale) == (4, False, LogScale.STANDARD_DEVIATION)
+    assert (drawn.chunk, ContextPrediction(features=8, target=2).chunk) == (5 * 1024, 64 * 1024)
+    plain, direct = ContextPrediction(features=8, target=2), DirectContextPrediction(features=8, target=2)
+    assert shapes(plain.decoder) == shapes(DistributionDecoder(8, 2))
+    assert shapes(direct.decoder) == shapes(DirectDecoder(8, 2, neighbours=48))
+    for head in (plain, direct):
+        assert head.neighbourhood == Neighbourhood(3, Border.VALID)
+        assert head.check_finite
+    assert (plain.samples, plain.replacement, plain.decoder.log_scale) == (5, True, LogScale.VARIANCE)
+    assert plain.distance is wasserstein
+    for kind in (ContextPrediction, DirectContextPrediction):
+        own = kind(features=8, target=2, block=partial(TransformerBlock, heads=1))
+        assert any(isinstance(module, TransformerBlock) for module in own.modules())
 
 
 def test_all_neighbours_against_as_many_generated(generator):
