@@ -360,7 +360,8 @@ def test_rings_together_are_one_neighbourhood():
         {"stride": (1, 2), "apart": True, "samples": None, "distance": chamfer},
         {"distance": SlicedWasserstein(8)},
         {"replacement": False, "distance": chamfer},
-        {"kernel_size": 3, "width": 8},
+        {"kernel_size": 3, "width": 8, "timed": True},
+        {"kernel_size": 3, "width": 8, "timed": True, "dimensions": 1},
     ],
 )
 @pytest.mark.parametrize("own_generator", [True, False])
@@ -370,7 +371,8 @@ def test_the_size_of_chunks_does_not_change_the_result(options, own_generator):
     parts = ContextPrediction(features=8, target=3, chunk=1, **options)
     parts.load_state_dict(whole.state_dict())
     assert parts.chunk == 1024
-    features, target, t = torch.randn(2, 8, 30, 40), torch.randn(2, 3, 30, 40), torch.tensor([3, 500])
+    grid = (1200,) if options.get("dimensions") == 1 else (30, 40)
+    features, target, t = torch.randn(2, 8, *grid), torch.randn(2, 3, *grid), torch.tensor([3, 500])
     outcomes = []
     for context in (whole, parts):
         torch.manual_seed(1)
