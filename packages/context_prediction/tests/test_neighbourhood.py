@@ -243,6 +243,13 @@ def test_draws_depend_on_the_generator_alone():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
+def test_draws_without_a_generator_are_from_that_of_torch():
+    torch.manual_seed(3)
+    drawn = Neighbourhood(2).draw_positions(1, (5, 6), 4)
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(drawn, Neighbourhood(2).draw_positions(1, (5, 6), 4, generator=generator))
+
+
 def test_draws_carry_gradients_to_the_units_drawn(generator):
     values = torch.randn(2, 3, 4, 4, requires_grad=True)
     Neighbourhood(1).draw(values, 5, generator=generator).sum().backward()
