@@ -310,7 +310,7 @@ def test_a_pair_of_sets_does_not_depend_on_the_others_in_its_batch():
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_sets_that_cannot_be_compared_are_named(distance, shapes):
     a, b = (torch.zeros(shape) for shape in shapes)
-    with pytest.raises(ValueError, match=r"a has shape \(.*\) and b \(.*\): give two sets"):
+    with pytest.raises(ValueError, match=r"a has shape \(.*\) and b \(.*\): give two sets .* for the same units$"):
         distance(a, b)
 
 
@@ -319,8 +319,26 @@ def test_settings_are_checked():
         SlicedWasserstein(0)
     with pytest.raises(ValueError, match=r"blur is 0\.0"):
         Sinkhorn(blur=0.0)
-    with pytest.raises(ValueError, match=r"scaling 1\.0"):
-        Sinkhorn(scaling=1.0)
+    for scaling in (0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"scaling {scaling}"):
+            Sinkhorn(scaling=scaling)
+    assert (SlicedWasserstein(1).projections, Sinkhorn(diameter=0.5).diameter) == (1, 0.5)
+
+
+@pytest.mark.parametrize("distance", [SHARP, wasserstein, energy_distance])
+@pytest.mark.parametrize("units", [(0,), (2, 0), (0, 2)])
+def test_no_units_have_no_distances(distance, units):
+    """Without geomloss, too."""
+    found = distance(torch.zeros(*units, 3, 2), torch.zeros(*units, 3, 2))
+    assert found.shape == units
+
+
+def test_a_sliced_distance_without_a_generator_is_drawn_from_that_of_torch():
+    a, b = two_sets(5, 4, 3)
+    torch.manual_seed(1)
+    assert torch.equal(
+        SlicedWasserstein(8)(a, b), SlicedWasserstein(8)(a, b, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def test_what_is_missing_is_named(monkeypatch):
