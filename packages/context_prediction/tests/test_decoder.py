@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -52,18 +54,18 @@ def test_draws_are_the_reparameterised_formula(generator):
         torch.testing.assert_close(drawn[:, i], expected)
 
 
-@pytest.mark.parametrize("decode", [DistributionDecoder(8, 3, kernel_size=1), DistributionDecoder(8, 3, kernel_size=3)])
-def test_kernel_size_is_the_reach_of_a_unit(decode, generator):
-    """With kernel 1 a unit's samples depend on its own features alone, and on no other's.
+@pytest.mark.parametrize(("kernel_size", "depth", "reach"), [(1, 2, 0), (3, 1, 2), (3, 2, 4), (5, 1, 4)])
+def test_kernel_size_is_the_reach_of_a_unit(kernel_size, depth, reach, generator):
+    """With kernel 1 a unit's samples depend on its own features alone, and on no other's; a block reaches twice.
 
     Checks: ConPreDiff context head
     """
-    features = torch.randn(1, 8, 7, 7, generator=generator, requires_grad=True)
-    decode(features, 2, generator=generator)[..., 3, 3].sum().backward()
+    decode = DistributionDecoder(8, 3, kernel_size=kernel_size, depth=depth)
+    features = torch.randn(1, 8, 11, 11, generator=generator, requires_grad=True)
+    decode(features, 2, generator=generator)[..., 5, 5].sum().backward()
     touched = features.grad.abs().sum((0, 1)) > 0
-    reach = 0 if isinstance(decode.trunk.blocks[0].expand.map, torch.nn.Linear) else 3
-    expected = torch.zeros(7, 7, dtype=torch.bool)
-    expected[3 - reach : 4 + reach, 3 - reach : 4 + reach] = True
+    expected = torch.zeros(11, 11, dtype=torch.bool)
+    expected[5 - reach : 6 + reach, 5 - reach : 6 + reach] = True
     assert torch.equal(touched, expected)
 
 
@@ -94,12 +96,46 @@ def test_times_change_the_outcome_only_if_asked(features, generator):
         assert not torch.equal(timed(x, early)[1], timed(x, late)[1])
 
 
+def test_distributions_know_the_time_only_if_asked(generator):
+    features = torch.randn(2, 8, 3, 3, generator=generator)
+    early, late = torch.tensor([1, 1]), torch.tensor([1, 900])
+    for timed in (False, True):
+        decode = DistributionDecoder(8, 3, timed=timed)
+        means = [decode.distribution(features, t).mean for t in (early, late)]
+        draws = [decode(features, 2, t, generator=torch.Generator().manual_seed(1)) for t in (early, late)]
+        for one, other in (means, draws):
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[1], other[1]) != timed
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_times_are_sines_and_cosines(width):
+    """Oracle: the formula, by loops."""
+    trunk = DirectDecoder(8, 1, neighbours=8, width=width, timed=True).trunk
+    assert [type(layer).__name__ for layer in trunk.time] == ["Linear", "SiLU", "Linear"]
+    trunk.time = torch.nn.Identity()
+    half = -(-width // 2)
+    angles = [[t * 10_000 ** (-i / half) for i in range(half)] for t in (0, 3, 999)]
+    expected = [[*map(math.sin, row), *map(math.cos, row)][:width] for row in angles]
+    torch.testing.assert_close(trunk.embed(torch.tensor([0, 3, 999])), torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_heads_have_the_sizes_of_their_docstrings():
+    for decode in (DistributionDecoder(300, 3), DirectDecoder(300, 3, neighbours=8)):
+        assert (decode.trunk.project.out_features, len(decode.trunk.blocks)) == (256, 2)
+    narrow = DistributionDecoder(300, 3, width=16)
+    assert (narrow.trunk.project.out_features, narrow.generate[0].in_features) == (16, 16)
+    assert DirectDecoder(300, 3, neighbours=8, width=16).read.in_features == 16
+    assert [type(layer).__name__ for layer in narrow.generate] == ["Linear", "SiLU", "Linear", "SiLU", "Linear"]
+    assert [TransformerBlock(width).heads for width in (8, 63, 80, 96)] == [1, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: DistributionDecoder(4, 2)(torch.zeros(1, 5, 3, 3), 2), r"features has shape \(1, 5, 3, 3\)"),
         (lambda: DistributionDecoder(4, 2)(torch.zeros(1, 4, 3), 2), r"features has shape \(1, 4, 3\)"),
-        (lambda: DistributionDecoder(4, 2, timed=True)(torch.zeros(1, 4, 3, 3), 2), "t is missing"),
+        (lambda: DistributionDecoder(4, 2, timed=True)(torch.zeros(1, 4, 3, 3), 2), r"^t is missing: .*\(b,\)$"),
         (lambda: DistributionDecoder(4, 2, kernel_size=2), "kernel_size is 2"),
         (lambda: DistributionDecoder(4, 2, dimensions=4), "dimensions is 4"),
         (lambda: DistributionDecoder(4, 2, rings=0), "rings is 0"),
