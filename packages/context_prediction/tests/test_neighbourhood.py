@@ -68,6 +68,12 @@ def test_offsets_are_those_at_the_distances_named(stride, dimensions):
     assert Neighbourhood(stride).size(dimensions) == len(expected)
 
 
+def test_grids_are_of_two_dimensions_unless_said():
+    one = Neighbourhood(1)
+    assert one.offsets() == [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+    assert one.size() == 8
+
+
 def test_all_rings_together_are_a_stride():
     assert Neighbourhood((1, 2, 3)) == Neighbourhood((3, 1, 2)) == Neighbourhood(3) != Neighbourhood((3,))
     assert Neighbourhood((3, 1)) == Neighbourhood((1, 3))
