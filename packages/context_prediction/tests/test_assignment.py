@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from scipy.optimize import linear_sum_assignment
 
+import context_prediction.assignment.sequential as sequential
 import context_prediction.assignment.solver as solver
 import context_prediction.assignment.threads as threads_module
 from context_prediction import linear_assignment, transport, wasserstein
@@ -295,6 +296,30 @@ def test_choice(device, q, numba, triton, engine, monkeypatch):
     monkeypatch.setattr(solver, "NUMBA_IS_INSTALLED", numba)
     monkeypatch.setattr(solver, "triton_is_usable", lambda: triton)
     assert choose(device, q) is engine
+
+
+def test_scipy_takes_one_block_of_problems_after_another(generator, monkeypatch):
+    monkeypatch.setattr(sequential, "BLOCK", 80)
+    cost = torch.rand(9, 6, 6, generator=generator)
+    assert torch.equal(totals(cost, scipy_loop(cost)), least_totals(cost))
+
+
+def test_the_smallest_and_the_largest_problems(generator):
+    assert linear_assignment(torch.zeros(2, 1, 1)).tolist() == [[0], [0]]
+    cost = torch.rand(2, 8, 8, generator=generator)
+    torch.testing.assert_close(totals(cost, permutations(cost)), least_totals(cost))
+
+
+def test_what_another_thread_finds_not_finite_is_told():
+    taken = threading.Event()
+
+    def solve(problems, columns):
+        if threading.current_thread() is threading.main_thread():
+            return taken.wait(60)
+        taken.set()
+        return False
+
+    assert not threads_module._side_by_side(solve, np.zeros((16, 2, 2)), np.zeros((16, 2)), 2)
 
 
 def test_a_named_engine_is_used():
