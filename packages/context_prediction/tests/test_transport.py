@@ -270,7 +270,7 @@ def test_plans_move_all_masses(generator):
     ("mass", "message"),
     [
         (torch.ones(3), r"b_mass has shape \(3,\): give one mass for each of the 4 vectors"),
-        (torch.zeros(4), "sets without any"),
+        (torch.zeros(4), "^b_mass .* sets without any; give masses of at least 0 with a positive sum$"),
         (torch.tensor([1.0, -1.0, 1.0, 1.0]), "negative or not finite"),
         (torch.tensor([1.0, torch.nan, 1.0, 1.0]), "negative or not finite"),
     ],
@@ -278,6 +278,22 @@ def test_plans_move_all_masses(generator):
 def test_bad_masses_are_named(mass, message):
     with pytest.raises(ValueError, match=message):
         wasserstein(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), b_mass=mass)
+    with pytest.raises(ValueError, match=message.replace("b_mass", "a_mass")):
+        wasserstein(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), a_mass=mass)
+
+
+@needs_pot
+def test_many_points_far_from_the_origin_keep_their_digits(generator):
+    """Squares of lengths by a matrix product, as torch has them above 25 points, would lose all of these."""
+    a, b = (1000 + torch.rand(2, q, 3, generator=generator) for q in (30, 40))
+    torch.testing.assert_close(wasserstein(a, b).double(), wasserstein(a.double(), b.double()), rtol=1e-3, atol=1e-6)
+
+
+@needs_pot
+def test_a_plan_that_was_not_found_is_told(monkeypatch):
+    monkeypatch.setattr("ot.lp.emd", lambda *_, **__: (None, {"warning": "numItermax reached"}))
+    with pytest.raises(RuntimeError, match=r"problem of \(2, 3\): numItermax reached$"):
+        transport_plan(torch.ones(1, 2, 3))
 
 
 @needs_pot
