@@ -40,6 +40,8 @@ WATCHED: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """The modules of a package that each of its files of tests is asked about."""
+LEFT_OUT = {"test_capture": ["-k", "not compiled"]}
+"""Options that leave out tests of compiled code, of which mutmut cannot watch what it calls."""
 LIVES_ON = ("survived", "no tests")
 UNNOTICED = (0, 5, 33)
 """How mutmut keeps those."""
@@ -93,7 +95,7 @@ def settings(name: str, tests: str, modules: Iterable[str]) -> str:
             "source_paths": ["src"],
             "only_mutate": [f"src/{name}/{module}.py" for module in modules],
             "also_copy": ["shape_checks.py"],
-            "pytest_add_cli_args_test_selection": [f"tests/{tests}.py"],
+            "pytest_add_cli_args_test_selection": [f"tests/{tests}.py", *LEFT_OUT.get(tests, [])],
             "process_isolation": "forkserver",  # so that what a file of tests makes when it is imported is made anew
             "forkserver_warmup": "import",
             "preload_modules_file": "preloaded",
