@@ -128,6 +128,7 @@ def test_heads_have_the_sizes_of_their_docstrings():
     assert DirectDecoder(300, 3, neighbours=8, width=16).read.in_features == 16
     assert [type(layer).__name__ for layer in narrow.generate] == ["Linear", "SiLU", "Linear", "SiLU", "Linear"]
     assert [TransformerBlock(width).heads for width in (8, 63, 80, 96)] == [1, 1, 2, 3]
+    assert TransformerBlock(8).feed[0].out_features == 32
 
 
 @pytest.mark.parametrize(
