@@ -55,7 +55,8 @@ TEXT = """<!-- Written by workshop/mutation.py from docs/mutation.json, where th
 Tests that run a line need not notice when it is wrong. Here mutmut changes the code a little at a time (an operator, a
 number, an argument left out, a condition turned round) and runs the tests of the module against each change; a change
 that no test notices is told below, with the reason why it may stand. Shapes and types are checked while tests run, and
-so notice changes too.
+so notice changes too. Where fewer changes are tried than there are, they are a sample. What lived on at first and has
+tests since was tried again by itself.
 
 ```
 nox -s "mutation(continuous_diffusion)"                     or discrete_diffusion, or context_prediction
